@@ -1,0 +1,26 @@
+//! An Apache Kafka producer behind a C ABI.
+//!
+//! The rooms, in the order a record walks through them: [`ffi`] (the C functions), [`producer`] (what they call),
+//! `interceptors` and `serializer` (not there yet), [`metadata`] (which partitions a topic has), [`partitioner`]
+//! (which one a record goes to), [`accumulator`] (batches per partition), [`sender`] (batches to requests and back),
+//! [`network`] (connections), [`delivery`] (outcomes, to the user's callback or poll).
+//! Who may import whom, which thread runs what and why is in ARCHITECTURE.md; `tests/tidy.rs` checks the first.
+
+pub mod accumulator;
+pub mod clock;
+pub mod config;
+pub mod delivery;
+pub mod error;
+pub mod ffi;
+pub mod log;
+pub mod metadata;
+#[cfg(feature = "mock")]
+pub mod mock;
+pub mod network;
+pub mod partitioner;
+pub mod producer;
+pub mod protocol;
+pub mod record;
+pub mod rng;
+pub mod sender;
+pub mod sync;
