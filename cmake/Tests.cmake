@@ -53,19 +53,20 @@ if(KAFKA_PRODUCER_SANITIZE)
   return()
 endif()
 
-# Scripts on the built libraries. kafka_*.sh starts Apache Kafka.
+# Scripts on the built libraries. Those with kafka in their name start Apache Kafka.
 file(GLOB scripts CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/tests/*.sh")
 foreach(script ${scripts})
   get_filename_component(name "${script}" NAME_WE)
   add_test(NAME ${name} COMMAND "${run_test}" "${script}")
-  if(name MATCHES "^kafka")
+  if(name MATCHES "kafka")
     kafka_producer_set_up_test(${name} kafka 600)
   else()
     kafka_producer_set_up_test(${name} package 300)
   endif()
 endforeach()
 
-# cargo test, a ctest entry per file so that a failure says where and time limits fit. The first entry builds them all.
+# cargo test, a ctest entry per file (tests/x.rs, tests/x/main.rs), so that a failure says where and time limits fit. The
+# first entry builds them all.
 set(cargo_test "${CARGO}" test ${KAFKA_PRODUCER_CARGO_FLAGS})
 function(kafka_producer_cargo_test name label timeout)
   add_test(NAME ${name} COMMAND "${run_test}" ${cargo_test} ${ARGN} -- --show-output
@@ -80,10 +81,11 @@ kafka_producer_set_up_test(cargo.build rust 900)
 set_tests_properties(cargo.build PROPERTIES FIXTURES_SETUP cargo PROCESSORS 2)
 kafka_producer_cargo_test(cargo.lib rust 300 --lib)
 kafka_producer_cargo_test(cargo.doc rust 300 --doc)
-file(GLOB files CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/tests/*.rs")
+file(GLOB files RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}/tests" CONFIGURE_DEPENDS
+  "${CMAKE_CURRENT_SOURCE_DIR}/tests/*.rs" "${CMAKE_CURRENT_SOURCE_DIR}/tests/*/main.rs")
 foreach(file ${files})
-  get_filename_component(name "${file}" NAME_WE)
-  if(name MATCHES "^kafka")
+  string(REGEX REPLACE "(/main)?\\.rs$" "" name "${file}")
+  if(name MATCHES "kafka")
     kafka_producer_cargo_test(cargo.${name} "rust;kafka" 900 --test ${name})
   else()
     kafka_producer_cargo_test(cargo.${name} rust 300 --test ${name})
