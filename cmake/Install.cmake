@@ -22,8 +22,8 @@ install(EXPORT KafkaProducerTargets NAMESPACE KafkaProducer:: DESTINATION "${pac
 install(FILES cmake/KafkaProducerConfig.cmake "${CMAKE_CURRENT_BINARY_DIR}/KafkaProducerConfigVersion.cmake"
   DESTINATION "${package_dir}" COMPONENT development)
 
-# The prefix is written relative to the file, so that a staged or moved tree still works; how far up it is depends on
-# the library directory (lib, or lib/x86_64-linux-gnu).
+# The prefix is written relative to the file, so that a staged or moved tree still works; how far up
+# it is depends on the library directory (lib, or lib/x86_64-linux-gnu).
 set(pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")
 file(RELATIVE_PATH pc_prefix "${pc_dir}" "${CMAKE_INSTALL_PREFIX}")
 string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")

@@ -1,6 +1,7 @@
-# Everything ctest runs. Labels: `rust` (cargo test), `c` (programs on the built libraries), `package` (what is exported
-# and installed), `kafka` (starts Apache Kafka; one at a time). A test that cannot run on this machine prints one line
-# `skipped: WHICH: WHY` and exits with 77 (Rust tests just return): it counts as skipped, and with CI=true as failed.
+# Everything ctest runs. Labels: `rust` (cargo test), `c` (programs on the built libraries),
+# `package` (what is exported and installed), `kafka` (starts Apache Kafka; one at a time). A test
+# that cannot run on this machine prints one line `skipped: WHICH: WHY` and exits with 77 (Rust
+# tests just return): it counts as skipped, and with CI=true as failed.
 set(run_test "${CMAKE_CURRENT_SOURCE_DIR}/cmake/run-test.sh")
 set(test_environment "KAFKA_PRODUCER_BUILD=${CMAKE_CURRENT_BINARY_DIR}"
   "KAFKA_PRODUCER_SOURCE=${CMAKE_CURRENT_SOURCE_DIR}")
@@ -10,7 +11,8 @@ file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/CTestCustom.cmake" @ONLY CONTENT
   "set(CTEST_CUSTOM_POST_TEST \"bash \\\"@CMAKE_CURRENT_SOURCE_DIR@/cmake/print-skipped.sh\\\" \\\"@CMAKE_BINARY_DIR@\\\"\")
 ")
 
-# Common to all: the wrapper's exit code for "skipped", the environment, the label, the time limit in seconds.
+# Common to all: the wrapper's exit code for "skipped", the environment, the label, the time limit
+# in seconds.
 function(kafka_producer_set_up_test name label timeout)
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "${test_environment}" LABELS "${label}"
     TIMEOUT ${timeout})
@@ -19,8 +21,9 @@ function(kafka_producer_set_up_test name label timeout)
   endif()
 endfunction()
 
-# kafka_producer_c_test(NAME SOURCES a.c ... [ARGS ...] [LABELS ...] [TIMEOUT 60] [STANDARD 11] [LIBRARIES ...])
-# builds the program twice and runs it against the shared and against the static library, as NAME.shared and NAME.static.
+# kafka_producer_c_test(NAME SOURCES a.c ... [ARGS ...] [LABELS ...] [TIMEOUT 60] [STANDARD 11]
+# [LIBRARIES ...]) builds the program twice and runs it against the shared and against the static
+# library, as NAME.shared and NAME.static.
 function(kafka_producer_c_test name)
   cmake_parse_arguments(PARSE_ARGV 1 test "" "TIMEOUT;STANDARD" "SOURCES;ARGS;LABELS;LIBRARIES")
   if(NOT test_TIMEOUT)
@@ -65,8 +68,8 @@ foreach(script ${scripts})
   endif()
 endforeach()
 
-# cargo test, a ctest entry per file (tests/x.rs, tests/x/main.rs), so that a failure says where and time limits fit. The
-# first entry builds them all.
+# cargo test, a ctest entry per file (tests/x.rs, tests/x/main.rs), so that a failure says where and
+# time limits fit. The first entry builds them all.
 set(cargo_test "${CARGO}" test ${KAFKA_PRODUCER_CARGO_FLAGS})
 function(kafka_producer_cargo_test name label timeout)
   add_test(NAME ${name} COMMAND "${run_test}" ${cargo_test} ${ARGN} -- --show-output

@@ -1,9 +1,10 @@
 #!/bin/bash
 # Runs one test for ctest: run-test.sh COMMAND [ARGUMENT...]
 #
-# A test that cannot run here prints a line `skipped: WHICH: WHY`. Rust's test harness has no word for that, so the line
-# is what counts: the test then ends with 77, which ctest counts as skipped. A failure stays a failure. With CI=true
-# everything a test needs must be there, and a skipped test has failed.
+# A test that cannot run here prints a line `skipped: WHICH: WHY`. Rust's test harness has no word
+# for that, so the line is what counts: the test then ends with 77, which ctest counts as skipped. A
+# failure stays a failure. With CI=true everything a test needs must be there, and a skipped test
+# has failed.
 set -uo pipefail
 
 output=$(mktemp) || exit 1

@@ -1,7 +1,8 @@
 #!/bin/bash
-# What the built libraries show to the world: producer_* and nothing else, in the shared library with versions, a
-# SONAME and no way to be unloaded; and the static library gets along with another Rust library in the same program.
-# KAFKA_PRODUCER_BUILD names the build directory, KAFKA_PRODUCER_SOURCE this repository's.
+# What the built libraries show to the world: producer_* and nothing else, in the shared library
+# with versions, a SONAME and no way to be unloaded; and the static library gets along with another
+# Rust library in the same program. KAFKA_PRODUCER_BUILD names the build directory,
+# KAFKA_PRODUCER_SOURCE this repository's.
 set -uo pipefail
 export LC_ALL=C
 build=${KAFKA_PRODUCER_BUILD:?the build directory}
@@ -35,7 +36,7 @@ expected=$(grep -oE '^ +producer_[a-z0-9_]+;' "$map" | tr -d ' ;' | sort)
 
 same "dynamic symbols of the shared library, with versions" \
     "$( (echo "$expected" | sed "s/\$/@@$node/"; echo "$node") | sort)" \
-    "$(nm -D --defined-only "$shared" | awk '{print $3}' | sed 's/^\(PRODUCER_[0-9.]*\)@@.*/\1/' | sort)"
+    "$(nm -D --defined-only "$shared" | awk '{print $3}' | sed "s/^$node@@.*/$node/" | sort)"
 same "global symbols of the static library" "$expected" \
     "$(nm -g --defined-only "$static" 2>/dev/null | awk 'NF == 3 {print $3}' | sort)"
 
@@ -54,7 +55,8 @@ for needed in $(sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' <<< "$dynamic"); do
     esac
 done
 
-# Another Rust library brings its own std, with the same names as ours: both must link and panic on their own.
+# Another Rust library brings its own std, with the same names as ours: both must link and panic on
+# their own.
 cat > "$work/other.rs" <<'RUST'
 #[unsafe(no_mangle)]
 pub extern "C" fn other_panics() -> bool {
@@ -69,10 +71,10 @@ extern bool other_panics(void);
 int main(void) { return producer_version()[0] != 0 && other_panics() ? 0 : 1; }
 C
 cc=${CC:-cc}
-libraries=(-lpthread -ldl -lm)
 if ! rustc --edition 2024 --crate-type staticlib -o "$work/libother.a" "$work/other.rs"; then
     fail "rustc does not build the other library"
-elif ! "$cc" -o "$work/both" "$work/main.c" -I "$source/include" "$static" "$work/libother.a" "${libraries[@]}"; then
+elif ! "$cc" -o "$work/both" -I "$source/include" "$work/main.c" \
+    "$static" "$work/libother.a" -lpthread -ldl -lm; then
     fail "the static library does not link beside another Rust library"
 elif ! "$work/both"; then
     fail "the program with two Rust libraries exits with $?"

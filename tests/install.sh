@@ -1,6 +1,7 @@
 #!/bin/bash
-# Installs into a staging directory and builds a project outside of the tree against it: by find_package and by
-# pkg-config, shared and static. KAFKA_PRODUCER_BUILD names the build directory, KAFKA_PRODUCER_SOURCE this repository's.
+# Installs into a staging directory and builds a project outside of the tree against it: by
+# find_package and by pkg-config, shared and static. KAFKA_PRODUCER_BUILD names the build directory,
+# KAFKA_PRODUCER_SOURCE this repository's.
 set -uo pipefail
 build=${KAFKA_PRODUCER_BUILD:?the build directory}
 source=${KAFKA_PRODUCER_SOURCE:-$(cd "$(dirname "$0")/.." && pwd)}
@@ -32,9 +33,9 @@ libdir=$(sed -n 's/^CMAKE_INSTALL_LIBDIR:[A-Z]*=//p' "$build/CMakeCache.txt")
 stage=$work/stage
 quietly "install" env DESTDIR="$stage" cmake --install "$build" || exit 1
 lib=$stage$prefix/$libdir
-for file in "$lib/libkafka_producer.so.$version" "$lib/libkafka_producer.so.$minor" "$lib/libkafka_producer.so" \
-    "$lib/libkafka_producer.a" "$lib/pkgconfig/kafka-producer.pc" "$stage$prefix/include/kafka_producer.h"; do
-    [ -e "$file" ] || fail "not installed: $file"
+for file in "$libdir"/libkafka_producer.{a,so,"so.$minor","so.$version"} \
+    "$libdir/pkgconfig/kafka-producer.pc" include/kafka_producer.h; do
+    [ -e "$stage$prefix/$file" ] || fail "not installed: $file"
 done
 
 # The component a Linux distribution's run-time package consists of.
@@ -64,14 +65,17 @@ configure "$consumer/refused" "0.$((${minor#*.} + 1))" > /dev/null 2>&1 &&
     fail "find_package takes version $version for a later one"
 
 export PKG_CONFIG_PATH=$lib/pkgconfig
-[ "$(pkg-config --modversion kafka-producer)" = "$version" ] || fail "pkg-config's version is not $version"
+found=$(pkg-config --modversion kafka-producer)
+[ "$found" = "$version" ] || fail "pkg-config's version is $found"
 read -ra flags <<< "$(pkg-config --cflags --libs kafka-producer)"
-quietly "compile with pkg-config" "$cc" -o "$work/shared" "$consumer/consumer.c" "${flags[@]}" "-Wl,-rpath,$lib" &&
+quietly "compile with pkg-config" \
+    "$cc" -o "$work/shared" "$consumer/consumer.c" "${flags[@]}" "-Wl,-rpath,$lib" &&
     quietly "the pkg-config consumer, shared" "$work/shared" "$version"
 # A directory with the archive alone is how one links statically by pkg-config.
 mkdir "$work/archive" && cp "$lib/libkafka_producer.a" "$work/archive"
-read -ra flags <<< "$(pkg-config --cflags kafka-producer) -L$work/archive $(pkg-config --static --libs kafka-producer)"
-quietly "compile with pkg-config --static" "$cc" -o "$work/static" "$consumer/consumer.c" "${flags[@]}" &&
+read -ra flags <<< "-L$work/archive $(pkg-config --static --cflags --libs kafka-producer)"
+quietly "compile with pkg-config --static" \
+    "$cc" -o "$work/static" "$consumer/consumer.c" "${flags[@]}" &&
     quietly "the pkg-config consumer, static" "$work/static" "$version"
 
 # Where the library directory is deeper, the .pc file must climb further to find its prefix.
