@@ -56,6 +56,10 @@ if(KAFKA_PRODUCER_SANITIZE)
   return()
 endif()
 
+if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/tests/real_kafka/CMakeLists.txt")
+  add_subdirectory(tests/real_kafka)
+endif()
+
 # Scripts on the built libraries. Those with kafka in their name start Apache Kafka.
 file(GLOB scripts CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/tests/*.sh")
 foreach(script ${scripts})
