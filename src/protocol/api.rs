@@ -131,7 +131,7 @@ pub trait Message: Sized {
 pub trait Request: Message {
     /// What comes back.
     type Response: Message;
-    /// The versions that the producer uses (the mock cluster serves all of [`Message::VERSIONS`]).
+    /// The versions that the producer uses; the others are for the mock cluster.
     const CLIENT_VERSIONS: RangeInclusive<i16> = Self::VERSIONS;
 }
 

@@ -116,15 +116,15 @@ const fn nibbles() -> [[u32; 16]; 8] {
     let mut table = [[0; 16]; 8];
     let mut i = 0;
     while i < 8 {
-        let mut n = 0;
+        let mut n = 0_u32;
         while n < 16 {
-            let mut value = (n as u32) << (4 * i);
+            let mut value = n << (4 * i);
             let mut step = 0;
             while step < 32 {
                 value = if value & 1 == 1 { value >> 1 ^ POLYNOMIAL } else { value >> 1 };
                 step += 1;
             }
-            table[i][n] = value;
+            table[i][n as usize] = value;
             n += 1;
         }
         i += 1;
