@@ -21,6 +21,10 @@ pub const MAYBE_PERSISTED: u32 = 8;
 pub mod status {
     use super::Status;
     pub const OK: Status = 0;
+    pub const UNKNOWN_TOPIC_OR_PARTITION: Status = 3;
+    pub const INVALID_TOPIC_EXCEPTION: Status = 17;
+    pub const TOPIC_AUTHORIZATION_FAILED: Status = 29;
+    pub const LEADER_NOT_AVAILABLE: Status = 5;
     pub const INVALID_ARGUMENT: Status = -100;
     pub const INVALID_CONFIG: Status = -101;
     pub const INVALID_STATE: Status = -102;
