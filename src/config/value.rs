@@ -1,0 +1,1 @@
+//! Values of keys, parsed from text.
