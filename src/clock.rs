@@ -1,5 +1,10 @@
-//! The only place that reads time. A [`Clock`] is the machine's, or virtual and moved by a test or the simulator.
+//! The only place that reads time. A [`Clock`] is the machine's, or virtual and moved by a test or
+//! the simulator.
 
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), path = "clock/no_counter.rs")]
+mod counter;
+
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +27,29 @@ impl Instant {
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// Both clocks as the call that appends a record sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Monotonic time.
+    pub mono: Instant,
+    /// Milliseconds since the Unix epoch.
+    pub wall_ms: i64,
+}
+
+/// A thread's last reading and the counter just before it was taken.
+#[derive(Clone, Copy)]
+struct Cached {
+    ticks: u64,
+    reading: Reading,
+}
+
+thread_local! {
+    /// One for all system clocks: they show the same time.
+    static CACHED: Cell<Cached> = const {
+        Cell::new(Cached { ticks: 0, reading: Reading { mono: Instant(0), wall_ms: 0 } })
+    };
 }
 
 /// What a virtual clock shows; whoever holds it moves it.
@@ -78,5 +106,67 @@ impl Clock {
                 .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
             Some(time) => time.wall_ms.load(Ordering::SeqCst),
         }
+    }
+
+    /// Both clocks, once per record: at most about 200 us old, never older than an earlier reading
+    /// of this thread. The system's clocks are read again only when the processor's counter has
+    /// moved on by that much; where there is no such counter, every time.
+    #[inline]
+    pub fn reading(&self) -> Reading {
+        if self.time.is_none() && counter::available() {
+            let ticks = counter::ticks();
+            let cached = CACHED.get();
+            // A counter behind the cached one (another core's, or set back) is far ahead of it
+            // here: a fresh reading.
+            if ticks.wrapping_sub(cached.ticks) < counter::window() && cached.ticks != 0 {
+                return cached.reading;
+            }
+            return self.fresh_reading(ticks);
+        }
+        Reading { mono: self.now(), wall_ms: self.wall_ms() }
+    }
+
+    #[cold]
+    fn fresh_reading(&self, ticks: u64) -> Reading {
+        let reading = Reading { mono: self.now(), wall_ms: self.wall_ms() };
+        CACHED.set(Cached { ticks, reading });
+        reading
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_follows_the_clocks_within_a_millisecond() {
+        let clock = Clock::system();
+        let until = clock.now().after(Duration::from_millis(30));
+        let mut before = clock.reading();
+        loop {
+            let earlier = (clock.now(), clock.wall_ms());
+            let reading = clock.reading();
+            let later = (clock.now(), clock.wall_ms());
+            assert!(reading.mono >= before.mono, "went backwards");
+            // Preempted between the three: says nothing about the reading.
+            if later.0.since(earlier.0) < Duration::from_micros(50) {
+                assert!(earlier.0.since(reading.mono) < Duration::from_millis(1), "too old");
+                assert!(reading.mono <= later.0);
+                assert!((earlier.1 - 2..=later.1).contains(&reading.wall_ms));
+            }
+            before = reading;
+            if reading.mono > until {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn virtual_time_is_read_plainly() {
+        let time = Arc::new(VirtualTime::default());
+        let clock = Clock::virtual_time(Arc::clone(&time));
+        assert_eq!(clock.reading(), Reading { mono: Instant(0), wall_ms: 0 });
+        time.advance(Duration::from_micros(1500));
+        assert_eq!(clock.reading(), Reading { mono: Instant(1500), wall_ms: 1 });
     }
 }

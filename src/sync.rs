@@ -1,7 +1,19 @@
 //! Waits and wake-ups: the only place that blocks a thread, so that a simulator can do without.
+//!
+//! [`FrontLock`] guards a partition's front, [`Signal`] is what callers wait on, [`Wake`] what they
+//! wake the network thread with. Atomics and mutexes of the rooms that loom models come from
+//! `prim`.
+
+pub(crate) mod prim;
+
+mod front_lock;
+#[cfg_attr(any(not(target_os = "linux"), all(test, loom)), path = "sync/futex_emulated.rs")]
+mod futex;
+
+pub use front_lock::{FrontGuard, FrontLock};
 
 use crate::clock::{Clock, Instant};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 /// Wakes the network thread out of its poll. Any thread, any number of times.
 pub trait Wake: Send + Sync {
@@ -9,37 +21,41 @@ pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
-/// A mutex guard whatever happened to the last holder: a panic is reported by who caught it, not by who comes next.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A mutex guard whatever happened to the last holder: a panic is reported by who caught it, not by
+/// who comes next.
+pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something to wait for: a generation that only grows. Waiters read it, check their condition, then wait for it to move.
+/// Something to wait for: a generation that only grows. Waiters read it, check their condition,
+/// then wait for it to move.
 #[derive(Debug, Default)]
-#[expect(clippy::disallowed_types, reason = "this is the place")]
 pub struct Signal {
-    generation: Mutex<u64>,
-    moved: std::sync::Condvar,
+    generation: prim::Mutex<u64>,
+    #[cfg_attr(not(loom), expect(clippy::disallowed_types, reason = "this is the place"))]
+    moved: prim::Condvar,
 }
 
 impl Signal {
     /// The generation now; pass it to [`Signal::wait`] after checking the condition.
     pub fn generation(&self) -> u64 {
-        *lock(&self.generation)
+        *prim::guard(&self.generation)
     }
 
     /// Lets every waiter check its condition again.
     pub fn notify(&self) {
-        *lock(&self.generation) += 1;
+        *prim::guard(&self.generation) += 1;
         self.moved.notify_all();
     }
 
-    /// Waits until the generation is no longer `seen` or `deadline` has passed; false on the latter.
-    /// With a virtual clock nothing ever blocks here: the `try_` half is driven by whoever moves the clock.
+    /// Waits until the generation is no longer `seen` or `deadline` has passed; false on the
+    /// latter. With a virtual clock nothing ever blocks here: the `try_` half is driven by whoever
+    /// moves the clock.
     pub fn wait(&self, seen: u64, clock: &Clock, deadline: Instant) -> bool {
-        let mut generation = lock(&self.generation);
+        front_lock::rank::assert_in_none();
+        let mut generation = prim::guard(&self.generation);
         while *generation == seen {
-            let now = clock.now();
+            let now = if deadline == Instant::NEVER { Instant::default() } else { clock.now() };
             if now >= deadline {
                 return false;
             }
