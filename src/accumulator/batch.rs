@@ -1,0 +1,358 @@
+//! Batches: the open one of a partition's front, and what it becomes when it is closed.
+//!
+//! An [`OpenBatch`] grows under the front's lock: a chain of slabs, tags beside it. Encoding
+//! publishes lengths, count and tag last, so that whatever goes wrong in the middle leaves a valid
+//! batch. Closing turns it into a [`BatchBody`], whose bytes never change again and which anybody
+//! may share (the socket, a sealer, a delivery), inside a [`ProducerBatch`], which one stage at a
+//! time owns. The memory goes back to the pool when the last reference to the body is gone, and not
+//! before: there is no other way to give it back.
+
+use super::buffer_pool::BufferPool;
+use super::seal::{Seal, SealState, Sealing};
+use super::slab::{Slab, TagSlab};
+use crate::clock::Instant;
+use crate::error::Result;
+use crate::protocol::crc32c::{self, ShiftFactor};
+use crate::protocol::record_batch::{self, Record, RecordReader, RecordView};
+use crate::record::{ProducerRecord, Tag};
+use bytes::Bytes;
+use std::iter;
+use std::sync::Arc;
+
+/// Tags that live in the batch itself.
+const INLINE_TAGS: usize = 16;
+
+/// The tags of a batch, in order and end to end.
+#[derive(Debug, Default)]
+struct Tags {
+    inline: [Tag; INLINE_TAGS],
+    slab: Option<TagSlab>,
+}
+
+impl Tags {
+    fn places(&self) -> &[Tag] {
+        self.slab.as_ref().map_or(&self.inline, |slab| &slab.tags)
+    }
+
+    #[inline]
+    fn place(&mut self, index: usize) -> Option<&mut Tag> {
+        match &mut self.slab {
+            None => self.inline.get_mut(index),
+            Some(slab) => slab.tags.get_mut(index),
+        }
+    }
+}
+
+/// The memory of a batch.
+#[derive(Debug)]
+struct Chain {
+    pool: Arc<BufferPool>,
+    /// Those before the last.
+    full: Vec<Slab>,
+    /// `None` only while it is dropped.
+    last: Option<Slab>,
+    tags: Tags,
+    /// The bytes that the pool knows as those of a closed batch.
+    closed: usize,
+}
+
+impl Chain {
+    fn slabs(&self) -> impl Iterator<Item = &Slab> {
+        self.full.iter().chain(&self.last)
+    }
+
+    /// From now on these bytes come back by themselves.
+    fn close(&mut self) {
+        let tags = self.tags.slab.as_ref().map_or(0, TagSlab::size);
+        self.closed = self.slabs().map(Slab::size).sum::<usize>() + tags;
+        self.pool.close(self.closed);
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let slabs = self.full.drain(..).chain(self.last.take());
+        self.pool.release(slabs, self.tags.slab.take(), self.closed);
+    }
+}
+
+/// Why a record does not go into an open batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// It would exceed the batch's limit.
+    Batch,
+    /// It needs a slab with room for so many bytes.
+    Slab(usize),
+    /// It needs a place for its tag.
+    Tags,
+}
+
+/// What a batch is opened with.
+pub(super) struct Opening {
+    pub(super) pool: Arc<BufferPool>,
+    pub(super) slab: Slab,
+    pub(super) cut: u64,
+    pub(super) created: Instant,
+    pub(super) deadline: Instant,
+    pub(super) base_timestamp: i64,
+    /// The records' length from which on it counts as full.
+    pub(super) full_at: usize,
+}
+
+/// The batch that a partition's records go into. Owned by the front.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    chain: Chain,
+    count: u32,
+    records_len: usize,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    pub(super) cut: u64,
+    /// When its first record was appended.
+    pub(super) created: Instant,
+    /// Until when it may linger.
+    pub(super) deadline: Instant,
+    full_at: usize,
+    summed: Summed,
+}
+
+/// The CRC of the first slabs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Summed {
+    slabs: usize,
+    crc: u32,
+}
+
+impl OpenBatch {
+    pub(super) fn new(opening: Opening) -> OpenBatch {
+        let Opening { pool, slab, cut, created, deadline, base_timestamp, full_at } = opening;
+        let (full, tags) = (Vec::new(), Tags::default());
+        OpenBatch {
+            chain: Chain { pool, full, last: Some(slab), tags, closed: 0 },
+            count: 0,
+            records_len: 0,
+            base_timestamp,
+            max_timestamp: base_timestamp,
+            cut,
+            created,
+            deadline,
+            full_at,
+            summed: Summed::default(),
+        }
+    }
+
+    pub(super) fn records_len(&self) -> usize {
+        self.records_len
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.records_len >= self.full_at
+    }
+
+    /// Encodes a record behind the others, if the records stay within `limit`; its length.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        record: &ProducerRecord<'_>,
+        payload_len: usize,
+        timestamp: i64,
+        limit: usize,
+    ) -> Result<usize, Full> {
+        // A delta that overflows comes out right again where it is added to the base.
+        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
+        let Ok(offset_delta) = i32::try_from(self.count) else { return Err(Full::Batch) };
+        let body_len = record_batch::body_len(timestamp_delta, offset_delta, payload_len);
+        let len = record_batch::record_len(body_len);
+        if len > limit.saturating_sub(self.records_len) {
+            return Err(Full::Batch);
+        }
+        let Some(slab) = &mut self.chain.last else { return Err(Full::Batch) };
+        if len > slab.room() {
+            return Err(Full::Slab(len));
+        }
+        let Some(tag) = self.chain.tags.place(self.count as usize) else {
+            return Err(Full::Tags);
+        };
+        let ProducerRecord { key, value, headers, .. } = *record;
+        let record_bytes = Record { timestamp_delta, offset_delta, key, value, headers };
+        if record_bytes.encode(body_len, slab.spare(len)) != Some(len) {
+            debug_assert!(false, "a record is not as long as its arithmetic says");
+            return Err(Full::Batch);
+        }
+        *tag = record.tag;
+        slab.advance(len);
+        self.records_len += len;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+        Ok(len)
+    }
+
+    /// Goes on in another slab.
+    pub(super) fn chain(&mut self, slab: Slab) {
+        if let Some(full) = self.chain.last.replace(slab) {
+            self.chain.full.push(full);
+        }
+        // Beyond `batch.size` sealing must not get longer with the batch.
+        if self.records_len >= self.full_at {
+            self.sum_full_slabs();
+        }
+    }
+
+    fn sum_full_slabs(&mut self) {
+        let unsummed = self.chain.full.iter().skip(self.summed.slabs);
+        self.summed.crc =
+            unsummed.fold(self.summed.crc, |crc, slab| crc32c::append(crc, slab.bytes()));
+        self.summed.slabs = self.chain.full.len();
+    }
+
+    /// How many tags there will be room for next, and how many there are.
+    pub(super) fn tags_wanted(&self) -> usize {
+        (self.count as usize + 1).max(self.chain.tags.places().len() * 2)
+    }
+
+    /// Goes on in a longer array of tags.
+    pub(super) fn move_tags(&mut self, mut slab: TagSlab) {
+        let old = self.chain.tags.places();
+        for (to, from) in slab.tags.iter_mut().zip(old) {
+            *to = *from;
+        }
+        let old = self.chain.tags.slab.replace(slab);
+        self.chain.pool.release(iter::empty(), old, 0);
+    }
+
+    /// Ends it, claimed by whoever calls.
+    pub(super) fn close(self, now: Instant) -> Box<ProducerBatch> {
+        let OpenBatch { mut chain, count, records_len, base_timestamp, max_timestamp, .. } = self;
+        debug_assert!(count > 0, "an empty batch is closed");
+        chain.close();
+        let body = BatchBody {
+            chain,
+            count,
+            records_len,
+            base_timestamp,
+            max_timestamp,
+            summed: self.summed,
+            sealing: Sealing::claimed(),
+        };
+        let (created, cut) = (self.created, self.cut);
+        Box::new(ProducerBatch { body: Arc::new(body), created, closed: now, cut, attempts: 0 })
+    }
+}
+
+/// A closed batch's records: immutable, shared. Its memory is released with the last reference.
+#[derive(Debug)]
+pub struct BatchBody {
+    chain: Chain,
+    count: u32,
+    records_len: usize,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    summed: Summed,
+    sealing: Sealing,
+}
+
+impl BatchBody {
+    /// How many records there are; at least 1.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Their tags, in order.
+    pub fn tags(&self) -> &[Tag] {
+        self.chain.tags.places().get(..self.count as usize).unwrap_or_default()
+    }
+
+    /// The bytes of the records area.
+    pub fn records_len(&self) -> usize {
+        self.records_len
+    }
+
+    /// The bytes of the batch on the wire.
+    pub fn size(&self) -> usize {
+        record_batch::BATCH_HEADER_LEN + self.records_len
+    }
+
+    /// The bytes it is charged as.
+    pub fn charged(&self) -> usize {
+        self.chain.closed
+    }
+
+    /// The first record's timestamp.
+    pub fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// The highest timestamp.
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// The records area, in pieces; no record straddles two.
+    pub fn slabs(&self) -> impl Iterator<Item = &[u8]> {
+        self.chain.slabs().map(Slab::bytes)
+    }
+
+    /// The same as counted references, which keep the batch's memory until they are dropped.
+    /// Nothing is copied.
+    pub fn slab_bytes(self: &Arc<Self>) -> impl Iterator<Item = Bytes> {
+        let body = Arc::clone(self);
+        (0..=self.chain.full.len())
+            .map(move |index| Bytes::from_owner(SlabRef { body: Arc::clone(&body), index }))
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> impl Iterator<Item = Result<RecordView<'_>>> {
+        self.slabs().flat_map(RecordReader::new)
+    }
+
+    /// What stamping needs; computed now if it is not there yet.
+    pub fn seal(&self) -> Seal {
+        if let Some(seal) = self.sealing.get() {
+            return seal;
+        }
+        let unsummed = self.slabs().skip(self.summed.slabs);
+        let crc = unsummed.fold(self.summed.crc, crc32c::append);
+        self.sealing.install(Seal { crc, factor: ShiftFactor::for_len(self.records_len) })
+    }
+
+    /// How far sealing is.
+    pub fn seal_state(&self) -> SealState {
+        self.sealing.state()
+    }
+
+    pub(super) fn sealing(&self) -> &Sealing {
+        &self.sealing
+    }
+}
+
+struct SlabRef {
+    body: Arc<BatchBody>,
+    index: usize,
+}
+
+impl AsRef<[u8]> for SlabRef {
+    fn as_ref(&self) -> &[u8] {
+        let chain = &self.body.chain;
+        chain.full.get(self.index).or(chain.last.as_ref()).map_or(&[], Slab::bytes)
+    }
+}
+
+/// A closed batch as it moves from stage to stage: the shared body, and what only its owner of the
+/// moment changes.
+#[derive(Debug)]
+pub struct ProducerBatch {
+    /// The records.
+    pub body: Arc<BatchBody>,
+    /// When the first of them was appended.
+    pub created: Instant,
+    /// When it was closed.
+    pub closed: Instant,
+    /// The cut it belongs to; see [`Cuts`](super::cuts::Cuts).
+    pub cut: u64,
+    /// Requests that carried it.
+    pub attempts: u32,
+}

@@ -1,0 +1,319 @@
+//! The callers' half of a partition: the batch that is open, and the closed ones that the network
+//! thread has not taken.
+//!
+//! Under the partition's [`FrontLock`], which callers wait for and the network thread only tries.
+//! Callers append, close batches and put the partition into the inbox; the network thread takes
+//! batches, and nothing ever comes back: retries are the back's, which is the network thread's
+//! alone.
+//!
+//! What the network thread knows is the front's `listing`: a caller puts the partition into the
+//! inbox exactly once per step from unlisted to timed (the open batch lingers until then), or from
+//! either to ready. While the partition is muted (its one batch is in flight) nothing is listed,
+//! and the open batch may grow to `max.request.size`.
+//!
+//! Whoever closes a batch seals it, after unlocking, and only then is the partition ready: sealing
+//! takes as long as reading the batch once, which nobody should wait for under a lock.
+
+use super::batch::{OpenBatch, ProducerBatch};
+use super::buffer_pool::BufferPool;
+use super::inbox::{Inbox, on_grid};
+use super::seal::SealState;
+use super::ticket::Ticket;
+use crate::clock::Instant;
+use crate::sync::FrontLock;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// So long the network thread leaves a closed batch to its sealer; then it seals it itself.
+const SEAL_PATIENCE: Duration = Duration::from_millis(1);
+
+/// What the network thread wants from a front.
+#[derive(Debug, Clone, Copy)]
+pub struct Take {
+    /// The time now.
+    pub now: Instant,
+    /// For batches of `force_cut` and older ones linger is over: flush, close, memory.
+    pub force: bool,
+    /// See `force`.
+    pub force_cut: u64,
+    /// At most so many batches; with 0 the front is only asked how it is.
+    pub max_batches: usize,
+    /// If a batch is taken, the partition is muted until the next take: nothing is listed, the open
+    /// batch may grow.
+    pub mute: bool,
+    /// Leave the open batch open, whatever its deadline.
+    pub closed_only: bool,
+}
+
+/// What the network thread gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Taken {
+    /// A caller is in the front. It will put the partition into the inbox.
+    Busy,
+    /// The front is empty. The partition will be listed when that changes.
+    Nothing,
+    /// The front's only batches linger until then. The partition will be listed if it is ready
+    /// earlier.
+    Lingering(Instant),
+    /// Batches were taken.
+    Batches {
+        /// How many.
+        taken: usize,
+        /// What is left.
+        rest: Rest,
+    },
+    /// Nothing was taken, for `max_batches` or `closed_only`, but something is ready: nobody else
+    /// will list the partition.
+    Ready,
+}
+
+/// What is left in a front after a take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing. The partition will be listed when that changes.
+    Nothing,
+    /// What lingers until then. The partition will be listed if it is ready earlier.
+    Lingering(Instant),
+    /// More that is ready: nobody else will list the partition.
+    Ready,
+    /// The partition is muted: nobody lists it before the next take.
+    Muted,
+}
+
+/// What came of taking out old batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Expired {
+    /// A caller is in the front. It will put the partition into the inbox.
+    Busy,
+    /// Done; when the oldest batch that is left was created.
+    Oldest(Option<Instant>),
+}
+
+/// What the network thread was told, or has in its own hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Listing {
+    Unlisted,
+    Timed,
+    Ready,
+}
+
+/// What is behind a partition's lock.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) open: Option<OpenBatch>,
+    /// In the order they were closed.
+    pub(super) closed: VecDeque<Box<ProducerBatch>>,
+    listing: Listing,
+    pub(super) muted: bool,
+    pub(super) ticket: Option<Arc<Ticket>>,
+    pub(super) history: History,
+}
+
+/// What the last batches were like.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct History {
+    pub(super) full_streak: u8,
+    pub(super) records_len: usize,
+    pub(super) count: usize,
+    pub(super) opened: Instant,
+}
+
+/// A partition of a topic, as callers and the network thread share it.
+#[derive(Debug)]
+pub struct Partition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub index: i32,
+    /// A dense number within the producer.
+    pub slot: u32,
+    /// The current leader, or -1: whose share of the memory its batches are. Changed under the
+    /// pool's mutex.
+    pub(super) leader: AtomicI32,
+    /// Records accepted. Changed under the front's lock.
+    accepted: AtomicU64,
+    pub(super) front: FrontLock<Front>,
+}
+
+impl Partition {
+    /// An empty partition without a leader.
+    pub fn new(topic: Arc<str>, index: i32, slot: u32) -> Partition {
+        let front = Front {
+            open: None,
+            closed: VecDeque::new(),
+            listing: Listing::Unlisted,
+            muted: false,
+            ticket: None,
+            history: History::default(),
+        };
+        Partition {
+            topic,
+            index,
+            slot,
+            leader: AtomicI32::new(-1),
+            accepted: AtomicU64::new(0),
+            front: FrontLock::new(front),
+        }
+    }
+
+    /// The leader's node id, or -1.
+    pub fn leader(&self) -> i32 {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    /// Network thread: the partition has this leader now. Memory taken from now on is that one's,
+    /// and whoever waits for memory here waits in its queue.
+    pub fn set_leader(&self, pool: &BufferPool, leader: i32) {
+        if self.leader() != leader {
+            pool.move_leader(self.slot, &self.leader, leader);
+        }
+    }
+
+    /// Records accepted so far. Read what was acknowledged and what failed before this.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Under the front's lock, so that two steps are one.
+    #[inline]
+    pub(super) fn count_one(&self) {
+        let accepted = self.accepted.load(Ordering::Relaxed);
+        self.accepted.store(accepted + 1, Ordering::Release);
+    }
+
+    /// Network thread: moves batches that are ready into `out`, sealed, in order.
+    pub fn try_take(&self, take: Take, out: &mut Vec<Box<ProducerBatch>>) -> Taken {
+        let Some(mut front) = self.front.try_lock_or_want() else { return Taken::Busy };
+        let first = out.len();
+        let taken = front.take(&take, out);
+        let _nobody_else_asks_to_be_told = front.unlock();
+        for batch in out.iter().skip(first) {
+            batch.body.seal();
+        }
+        taken
+    }
+
+    /// Network thread: moves every batch created at `upto` or earlier into `out`, the open one too,
+    /// whether sealed or not. What is listed stays listed, unless nothing is left.
+    pub fn try_expire(&self, upto: Instant, out: &mut Vec<Box<ProducerBatch>>) -> Expired {
+        let Some(mut front) = self.front.try_lock_or_want() else { return Expired::Busy };
+        while front.closed.front().is_some_and(|head| head.created <= upto) {
+            out.extend(front.closed.pop_front());
+        }
+        if front.closed.is_empty() && front.open.as_ref().is_some_and(|open| open.created <= upto) {
+            out.extend(front.close_open(upto, false));
+        }
+        let oldest = front.oldest();
+        if oldest.is_none() {
+            front.listing = Listing::Unlisted;
+        }
+        Expired::Oldest(oldest)
+    }
+
+    /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false
+    /// if a caller is in the front, which will put the partition into the inbox.
+    pub fn try_purge(&self, out: &mut Vec<Box<ProducerBatch>>) -> bool {
+        self.try_expire(Instant::NEVER, out) != Expired::Busy
+    }
+}
+
+impl Front {
+    /// Tells the network thread, unless it knows; true if it must be woken.
+    pub(super) fn list(
+        &mut self,
+        partition: &Arc<Partition>,
+        inbox: &Inbox,
+        listing: Listing,
+        deadline: Instant,
+    ) -> bool {
+        if self.muted || self.listing >= listing {
+            return false;
+        }
+        self.listing = listing;
+        inbox.push(partition, deadline)
+    }
+
+    #[expect(clippy::vec_box, reason = "a batch moves from stage to stage")]
+    fn take(&mut self, take: &Take, out: &mut Vec<Box<ProducerBatch>>) -> Taken {
+        let mut taken = 0;
+        while taken < take.max_batches {
+            let batch = match self.closed.front() {
+                Some(head) if head_is_ready(head, take) => self.closed.pop_front(),
+                Some(_) => None,
+                None if self.open_is_ready(take) && !take.closed_only => {
+                    self.close_open(take.now, false)
+                }
+                None => None,
+            };
+            let Some(batch) = batch else { break };
+            out.push(batch);
+            taken += 1;
+        }
+        self.muted = take.mute && taken > 0;
+        let rest = self.rest(take);
+        self.listing = match rest {
+            Rest::Nothing | Rest::Muted => Listing::Unlisted,
+            Rest::Lingering(_) => Listing::Timed,
+            Rest::Ready => Listing::Ready,
+        };
+        match rest {
+            rest if taken > 0 => Taken::Batches { taken, rest },
+            Rest::Nothing | Rest::Muted => Taken::Nothing,
+            Rest::Lingering(deadline) => Taken::Lingering(deadline),
+            Rest::Ready => Taken::Ready,
+        }
+    }
+
+    fn rest(&self, take: &Take) -> Rest {
+        match (self.closed.front(), &self.open) {
+            _ if self.muted => Rest::Muted,
+            (Some(head), _) if head_is_ready(head, take) => Rest::Ready,
+            // Its sealer will list it. Should that one be kept from running, the network thread
+            // comes back.
+            (Some(head), _) => Rest::Lingering(on_grid(head.closed.after(SEAL_PATIENCE))),
+            (None, Some(_)) if self.open_is_ready(take) => Rest::Ready,
+            (None, Some(open)) => Rest::Lingering(on_grid(open.deadline)),
+            (None, None) => Rest::Nothing,
+        }
+    }
+
+    fn open_is_ready(&self, take: &Take) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            open.is_full()
+                || open.deadline <= take.now
+                || (take.force && open.cut <= take.force_cut)
+        })
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        let head = self.closed.front().map(|head| head.created);
+        head.or(self.open.as_ref().map(|open| open.created))
+    }
+
+    pub(super) fn close_open(&mut self, now: Instant, full: bool) -> Option<Box<ProducerBatch>> {
+        let open = self.open.take()?;
+        self.history.remember(&open, full || open.is_full());
+        Some(open.close(now))
+    }
+}
+
+/// A closed batch waits for nothing but its seal, and not for ever for that: it can be sealed
+/// again.
+fn head_is_ready(head: &ProducerBatch, take: &Take) -> bool {
+    head.body.seal_state() != SealState::Claimed
+        || head.closed.after(SEAL_PATIENCE) <= take.now
+        || (take.force && head.cut <= take.force_cut)
+}
+
+impl History {
+    fn remember(&mut self, batch: &OpenBatch, full: bool) {
+        self.full_streak = if full { self.full_streak.saturating_add(1) } else { 0 };
+        self.records_len = batch.records_len();
+        self.count = batch.count() as usize;
+        self.opened = batch.created;
+    }
+}

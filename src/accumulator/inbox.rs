@@ -1,0 +1,152 @@
+//! How callers tell the network thread of partitions, and when that is worth waking it.
+//!
+//! One per producer. A caller puts a partition in once per step towards being ready: when its first
+//! record arrives, with the deadline until which it may linger, and when it is ready. Entries are
+//! hints, "look at this partition": one may be stale, or be there twice when the network thread
+//! asked to be told of it again.
+//!
+//! The network thread publishes until when it sleeps. Told as a sequence: it publishes, then looks
+//! into the inbox again, then sleeps; a caller pushes, then reads what is published, and wakes the
+//! sleeper only if it would sleep for too long. Whichever of the two comes second sees the other.
+//! Of several callers the one that takes the published deadline away wakes. An awake network thread
+//! (nothing published) is never woken: it looks before it sleeps. Whether some broker can take more
+//! is none of this room's business: a wake-up is never suppressed for that.
+//!
+//! Deadlines are on a grid of 1 ms, so that slow partitions share wake-ups and requests.
+
+use super::front::Partition;
+use crate::clock::Instant;
+use crate::sync::Wake;
+use crate::sync::prim::{AtomicU64, Mutex, Ordering, fence, guard};
+use std::fmt;
+use std::sync::Arc;
+
+/// Deadlines are multiples of this many microseconds.
+pub const GRID_US: u64 = 1000;
+
+/// Not asleep. No deadline is 0 on the grid but that of what is ready, which nobody sleeps for.
+const AWAKE: u64 = 0;
+
+/// The first point of the grid from `deadline` on.
+#[must_use]
+pub fn on_grid(deadline: Instant) -> Instant {
+    if deadline == Instant::NEVER {
+        return deadline;
+    }
+    Instant(deadline.0.checked_next_multiple_of(GRID_US).unwrap_or(u64::MAX))
+}
+
+/// A partition to look at.
+#[derive(Debug)]
+pub struct Listed {
+    /// The partition.
+    pub partition: Arc<Partition>,
+    /// From when on, on the grid; [`Inbox::NOW`] if it is ready.
+    pub deadline: Instant,
+}
+
+/// Partitions on their way to the network thread.
+pub struct Inbox {
+    listed: Mutex<Vec<Listed>>,
+    /// Until when the network thread sleeps; [`AWAKE`].
+    sleeps_until: AtomicU64,
+    waker: Arc<dyn Wake>,
+}
+
+impl Inbox {
+    /// The deadline of what is ready.
+    pub const NOW: Instant = Instant(0);
+
+    /// An empty inbox of a network thread that is awake, and that `waker` wakes.
+    pub fn new(waker: Arc<dyn Wake>) -> Inbox {
+        Inbox { listed: Mutex::new(Vec::new()), sleeps_until: AtomicU64::new(AWAKE), waker }
+    }
+
+    /// Puts a partition in; true if the network thread would sleep past the deadline, and the
+    /// caller must [`wake`](Inbox::wake) it as soon as it holds no lock.
+    #[must_use]
+    pub(super) fn push(&self, partition: &Arc<Partition>, deadline: Instant) -> bool {
+        let deadline = on_grid(deadline);
+        guard(&self.listed).push(Listed { partition: Arc::clone(partition), deadline });
+        self.oversleeps(deadline)
+    }
+
+    /// As [`Inbox::push`], for something that the network thread finds elsewhere; see
+    /// [`Inbox::notify`].
+    #[must_use]
+    pub(super) fn announce(&self) -> bool {
+        self.oversleeps(Inbox::NOW)
+    }
+
+    /// Wakes the network thread, after [`Inbox::push`] said so.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Wakes the network thread if it sleeps: after something was left for it elsewhere, such as a
+    /// request to flush. What was left (a request, or somebody who waits for memory) must be where
+    /// the network thread looks between [`Inbox::prepare_to_wait`] and sleeping.
+    pub fn notify(&self) {
+        if self.announce() {
+            self.wake();
+        }
+    }
+
+    fn oversleeps(&self, deadline: Instant) -> bool {
+        // Pairs with the fence in `prepare_to_wait`: what was pushed is seen there, or what was
+        // published is seen here.
+        fence(Ordering::SeqCst);
+        let mut until = self.sleeps_until.load(Ordering::Relaxed);
+        while until > deadline.0 {
+            match self.sleeps_until.compare_exchange_weak(
+                until,
+                AWAKE,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => until = now,
+            }
+        }
+        false
+    }
+
+    /// Network thread: moves everything into `into`.
+    pub fn drain(&self, into: &mut Vec<Listed>) {
+        let mut listed = guard(&self.listed);
+        if into.is_empty() {
+            std::mem::swap(&mut *listed, into);
+        } else {
+            into.append(&mut listed);
+        }
+    }
+
+    /// Network thread, before it sleeps: from now on whoever pushes something that cannot wait
+    /// until `deadline` wakes it. False if something is in already: don't sleep. If true, look at
+    /// everything else that [`Inbox::notify`] announces, then sleep, or don't; in any case call
+    /// [`Inbox::awake`] afterwards.
+    #[must_use]
+    pub fn prepare_to_wait(&self, deadline: Instant) -> bool {
+        self.sleeps_until.store(on_grid(deadline).0.max(1), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let empty = guard(&self.listed).is_empty();
+        if !empty {
+            self.awake();
+        }
+        empty
+    }
+
+    /// Network thread, when it does not sleep any more.
+    pub fn awake(&self) {
+        self.sleeps_until.store(AWAKE, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("listed", &guard(&self.listed).len())
+            .field("sleeps_until", &self.sleeps_until.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! Sealing: the checksum of a closed batch's records, and the factor that moves another checksum in
+//! front of them, so that stamping the header when the batch leaves costs the same at any size.
+//!
+//! Sealing is a claim, not a place in line: Raw, Claimed, Sealed. Whoever closes a batch closes it
+//! as claimed, while it still holds the partition's front, and seals it as soon as it has let go.
+//! Anybody else who needs the result before it is there computes it again; the first result is
+//! installed, the other one dropped. A claim that ends without a result, in a panic, leaves the
+//! batch raw. Any thread; a claim holds a counted reference to the batch, so that it cannot be
+//! another batch's memory that is read.
+
+use super::batch::BatchBody;
+use crate::protocol::crc32c::ShiftFactor;
+use crate::sync::prim::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// What stamping needs to know of the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// CRC-32C of the records area.
+    pub crc: u32,
+    /// The factor for the length of the records area.
+    pub factor: ShiftFactor,
+}
+
+/// How far sealing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SealState {
+    /// Nobody is at it.
+    Raw = 0,
+    /// Somebody said that it would.
+    Claimed = 1,
+    /// The result is there.
+    Sealed = 2,
+}
+
+/// The part of a closed batch that still changes.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    state: AtomicU8,
+    seal: OnceLock<Seal>,
+}
+
+impl Sealing {
+    pub(super) fn claimed() -> Sealing {
+        Sealing { state: AtomicU8::new(SealState::Claimed as u8), seal: OnceLock::new() }
+    }
+
+    pub(super) fn state(&self) -> SealState {
+        match self.state.load(Ordering::Acquire) {
+            0 => SealState::Raw,
+            1 => SealState::Claimed,
+            _ => SealState::Sealed,
+        }
+    }
+
+    pub(super) fn get(&self) -> Option<Seal> {
+        self.seal.get().copied()
+    }
+
+    /// The seal that holds from now on: this one, unless there was one already.
+    pub(super) fn install(&self, seal: Seal) -> Seal {
+        let installed = *self.seal.get_or_init(|| seal);
+        debug_assert_eq!(installed, seal, "the bytes of a closed batch have changed");
+        self.state.store(SealState::Sealed as u8, Ordering::Release);
+        installed
+    }
+
+    /// Raw to claimed; false if it is somebody else's, or done.
+    fn claim(&self) -> bool {
+        self.swap(SealState::Raw, SealState::Claimed)
+    }
+
+    fn unclaim(&self) {
+        self.swap(SealState::Claimed, SealState::Raw);
+    }
+
+    fn swap(&self, from: SealState, to: SealState) -> bool {
+        self.state
+            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// The duty to seal a batch.
+#[derive(Debug)]
+#[must_use = "a batch that nobody seals is not sent before it has to"]
+pub struct Claim {
+    body: Arc<BatchBody>,
+}
+
+impl Claim {
+    /// For whoever closes the batch: it is claimed from the start.
+    pub(super) fn of_closer(body: &Arc<BatchBody>) -> Claim {
+        Claim { body: Arc::clone(body) }
+    }
+
+    /// Claims a batch that nobody else is sealing.
+    pub fn take(body: &Arc<BatchBody>) -> Option<Claim> {
+        body.sealing().claim().then(|| Claim { body: Arc::clone(body) })
+    }
+
+    /// Seals it.
+    pub fn seal(self) -> Seal {
+        self.body.seal()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.body.sealing().unclaim();
+    }
+}
