@@ -1,8 +1,14 @@
-//! The one error type: a code, four bits and a sentence; and the table of all codes, Kafka's and ours.
+//! The one error type: a code, four bits and a sentence; and the table of all codes ([`CODES`]),
+//! Kafka's and ours.
 //!
 //! Kafka's codes are used verbatim (positive, and -1); the client's own are -100 and below.
 
+mod codes;
+
+pub use codes::{CODES, Code, status};
+
 use std::borrow::Cow;
+use std::ffi::CStr;
 
 /// A status as it crosses the C boundary: 0 is success.
 pub type Status = i32;
@@ -16,42 +22,14 @@ pub const FATAL: u32 = 4;
 /// The record may have been written; without this bit it was not.
 pub const MAYBE_PERSISTED: u32 = 8;
 
-/// The client's own codes, and those of Kafka's that the client itself gives.
-#[allow(missing_docs, reason = "the table below has a sentence for each")]
-pub mod status {
-    use super::Status;
-    pub const OK: Status = 0;
-    pub const UNKNOWN_TOPIC_OR_PARTITION: Status = 3;
-    pub const INVALID_TOPIC_EXCEPTION: Status = 17;
-    pub const TOPIC_AUTHORIZATION_FAILED: Status = 29;
-    pub const LEADER_NOT_AVAILABLE: Status = 5;
-    pub const INVALID_ARGUMENT: Status = -100;
-    pub const INVALID_CONFIG: Status = -101;
-    pub const INVALID_STATE: Status = -102;
-    pub const CLOSED: Status = -103;
-    pub const TIMED_OUT: Status = -104;
-    pub const BUFFER_FULL: Status = -105;
-    pub const SERIALIZATION: Status = -106;
-    pub const PARTITIONING: Status = -107;
-    pub const DELIVERY_TIMED_OUT: Status = -108;
-    pub const ABORTED: Status = -109;
-    pub const WOULD_DEADLOCK: Status = -110;
-    pub const TLS: Status = -111;
-    pub const UNSUPPORTED: Status = -112;
-    pub const PANIC: Status = -113;
-    pub const FORKED: Status = -114;
-    pub const METADATA_PENDING: Status = -115;
-    pub const AUTHENTICATION: Status = -116;
-    pub const PROTOCOL: Status = -117;
-}
-
 /// Why something failed, for people (`message`) and for code (`status`, `flags`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The code.
     pub status: Status,
-    /// [`RETRIABLE`], [`ABORTABLE`], [`FATAL`], [`MAYBE_PERSISTED`]; none: fix the call or the configuration.
+    /// [`RETRIABLE`], [`ABORTABLE`], [`FATAL`], [`MAYBE_PERSISTED`]; none: fix the call or the
+    /// configuration.
     pub flags: u32,
     /// What happened and what to do, in one sentence.
     pub message: Cow<'static, str>,
@@ -77,4 +55,33 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         self.flags & RETRIABLE != 0
     }
+}
+
+fn code(status: Status) -> Option<&'static Code> {
+    CODES.iter().find(|code| code.status == status)
+}
+
+/// A status by its name in C, `PRODUCER_ERR_CLOSED`; for one that is not in the table
+/// `PRODUCER_ERR_UNKNOWN`.
+pub fn status_name(status: Status) -> &'static CStr {
+    code(status).map_or(c"PRODUCER_ERR_UNKNOWN", |code| code.name)
+}
+
+/// What a status means and what to do, in one sentence.
+pub fn status_message(status: Status) -> &'static CStr {
+    code(status).map_or(
+        c"This version does not know the code; a newer broker gave it: see Kafka's documentation.",
+        |code| code.message,
+    )
+}
+
+/// A status by Kafka's own name, `NOT_LEADER_OR_FOLLOWER`, for messages.
+pub fn short_name(status: Status) -> &'static str {
+    let name = status_name(status).to_str().unwrap_or_default();
+    name.strip_prefix("PRODUCER_ERR_").unwrap_or(name)
+}
+
+/// Whether Kafka counts a status as retriable.
+pub fn is_retriable(status: Status) -> bool {
+    code(status).is_some_and(|code| code.retriable)
 }

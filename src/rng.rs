@@ -1,4 +1,5 @@
-//! Seeded randomness: jitter, first nodes, sticky partitions. A simulation gives the seed; else it comes from the system.
+//! Seeded randomness: jitter, first nodes, sticky partitions. A simulation gives the seed; else it
+//! comes from the system.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -28,8 +29,9 @@ impl Rng {
         low + (high - low) * self.with(fastrand::Rng::f64)
     }
 
-    /// How long to wait before attempt `failures + 1` (KIP-580): `initial` doubled with each failure up to `max`,
-    /// times 0.8 to 1.2, never above `max`. With `initial` at or above `max` it is `initial`, without jitter.
+    /// How long to wait before attempt `failures + 1` (KIP-580): `initial` doubled with each
+    /// failure up to `max`, times 0.8 to 1.2, never above `max`. With `initial` at or above `max`
+    /// it is `initial`, without jitter.
     pub fn backoff(&self, initial: Duration, max: Duration, failures: u32) -> Duration {
         if initial >= max || initial.is_zero() {
             return initial;

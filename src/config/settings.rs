@@ -14,6 +14,13 @@ pub enum Acks {
     All = -1,
 }
 
+impl Acks {
+    /// The number in a Produce request.
+    pub fn code(self) -> i16 {
+        self as i16
+    }
+}
+
 /// Every key that the producer reads, typed and consistent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -1,6 +1,8 @@
-//! What is known of the cluster at one moment: an immutable snapshot that callers and the network thread share.
+//! What is known of the cluster at one moment: an immutable snapshot that callers and the network
+//! thread share.
 //!
-//! Topics that did not change are shared between snapshots, so that a new one costs the map, not the partitions.
+//! Topics that did not change are shared between snapshots, so that a new one costs the map, not
+//! the partitions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +25,8 @@ pub struct Node {
 pub struct PartitionMetadata {
     /// Node id of the leader, or -1 while there is none. The snapshot need not know the node.
     pub leader: i32,
-    /// The leader's epoch; grows with every election, never goes back. -1: unknown (brokers before 2.1).
+    /// The leader's epoch; grows with every election, never goes back. -1: unknown (brokers before
+    /// 2.1).
     pub leader_epoch: i32,
     /// Number of replicas.
     pub replicas: i32,
@@ -136,7 +139,8 @@ impl Cluster {
         }
     }
 
-    /// The broker that leads a partition; `None` if it has no leader or the leader is not among the brokers.
+    /// The broker that leads a partition; `None` if it has no leader or the leader is not among the
+    /// brokers.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<&Node> {
         self.node(self.topic(topic)?.partition(partition)?.leader)
     }

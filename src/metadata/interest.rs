@@ -1,4 +1,5 @@
-//! One topic in use: what its last answer was, and what that means for who waits for it. Under the metadata's lock.
+//! One topic in use: what its last answer was, and what that means for who waits for it. Under the
+//! metadata's lock.
 
 use super::cluster::TopicMetadata;
 use super::merge::{NO_ID, TopicAnswer};
@@ -7,8 +8,9 @@ use crate::error::{Error, status};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a topic or a partition that was known may be missing from answers before it is given up: brokers that just
-/// started, or hear late of a change, deny what others have told (librdkafka waits as long).
+/// How long a topic or a partition that was known may be missing from answers before it is given
+/// up: brokers that just started, or hear late of a change, deny what others have told (librdkafka
+/// waits as long).
 pub(super) const DOUBT: Duration = Duration::from_secs(30);
 
 /// A topic in use.
@@ -39,8 +41,8 @@ impl Interest {
         Interest { last_used: now, ..Interest::default() }
     }
 
-    /// Takes an answer in; `None`: the response left the topic out although it was asked for. `used_lately`: since the
-    /// last response.
+    /// Takes an answer in; `None`: the response left the topic out although it was asked for.
+    /// `used_lately`: since the last response.
     pub fn settle(
         &mut self,
         name: &Arc<str>,
@@ -58,7 +60,8 @@ impl Interest {
         let error = topic_error(name, code);
         self.last_error = Some(error.clone());
         match code {
-            // The broker means it. What is known stays: the leader's answer to a Produce request decides there.
+            // The broker means it. What is known stays: the leader's answer to a Produce request
+            // decides there.
             status::INVALID_TOPIC_EXCEPTION | status::TOPIC_AUTHORIZATION_FAILED => {
                 self.failed = Some((error, now));
                 Verdict { topic: old.cloned(), again: false }
@@ -87,7 +90,8 @@ impl Interest {
         } else {
             self.doubted_since = None;
         }
-        // A topic that has an id can't shrink; one without may have been deleted and created smaller.
+        // A topic that has an id can't shrink; one without may have been deleted and created
+        // smaller.
         let forget =
             answer.id == NO_ID && self.doubted_since.is_some_and(|since| now >= since.after(DOUBT));
         let topic = answer.merged(name, old, forget);

@@ -1,8 +1,9 @@
 //! One topic's answer merged into what is known of it. Pure; network thread.
 //!
-//! Brokers lag: one may answer with an older leader, or not know a partition yet that another has told of. So leader
-//! epochs never go back (KIP-320), and a partition that was seen once stays. Another topic id (KIP-516) is another
-//! topic: nothing of the old one counts. Numbers come from the wire: nothing is allocated beyond the answer's own count.
+//! Brokers lag: one may answer with an older leader, or not know a partition yet that another has
+//! told of. So leader epochs never go back (KIP-320), and a partition that was seen once stays.
+//! Another topic id (KIP-516) is another topic: nothing of the old one counts. Numbers come from
+//! the wire: nothing is allocated beyond the answer's own count.
 
 use super::cluster::{Node, PartitionMetadata, TopicMetadata};
 use crate::error::status;
@@ -73,7 +74,8 @@ impl From<&MetadataResponsePartition> for PartitionMetadata {
 }
 
 impl TopicAnswer {
-    /// Whether a partition that `old` has is missing here. Only brokers without topic ids leave it open why.
+    /// Whether a partition that `old` has is missing here. Only brokers without topic ids leave it
+    /// open why.
     pub fn lacks_partitions_of(&self, old: &TopicMetadata) -> bool {
         self.is_same_topic(old) && self.slots(old.partitions.len()).iter().any(Option::is_none)
     }
@@ -95,8 +97,8 @@ impl TopicAnswer {
         slots
     }
 
-    /// What is known after this answer; `old` itself if it changes nothing. `forget_missing`: the partitions that are
-    /// missing here have been missing for long enough.
+    /// What is known after this answer; `old` itself if it changes nothing. `forget_missing`: the
+    /// partitions that are missing here have been missing for long enough.
     pub fn merged(
         &self,
         name: &Arc<str>,

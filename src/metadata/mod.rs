@@ -1,14 +1,16 @@
 //! Which topics are in use, what is known of them, and when to ask again.
 //!
-//! Callers ask for topics ([`Metadata::try_topic`]) and read snapshots; the network thread asks when a request is due
-//! ([`Metadata::request_due`]), sends it and hands in the answer. One lock guards what is in use; another, held for the
-//! time of a clone, the snapshot; neither while a request is under way or while anybody waits. Waiting is the caller's:
-//! [`Metadata::signal`] moves with every answer and every failure.
+//! Callers ask for topics ([`Metadata::try_topic`]) and read snapshots; the network thread asks
+//! when a request is due ([`Metadata::request_due`]), sends it and hands in the answer. One lock
+//! guards what is in use; another, held for the time of a clone, the snapshot; neither while a
+//! request is under way or while anybody waits. Waiting is the caller's: [`Metadata::signal`] moves
+//! with every answer and every failure.
 //!
-//! Only topics in use are asked for, one request at a time. New topics at once and alone, everything at
-//! `metadata.max.age.ms`. A request that failed or brought nothing new puts the next one off, longer each time (KIP-580,
-//! KIP-867's limits). The last good snapshot stays whatever the answers are. KIP-526 (idle topics), KIP-320, KIP-516,
-//! KIP-951 (leaders named in Produce responses).
+//! Only topics in use are asked for, one request at a time. New topics at once and alone,
+//! everything at `metadata.max.age.ms`. A request that failed or brought nothing new puts the next
+//! one off, longer each time (KIP-580, KIP-867's limits). The last good snapshot stays whatever the
+//! answers are. KIP-526 (idle topics), KIP-320, KIP-516, KIP-951 (leaders named in Produce
+//! responses).
 
 mod cluster;
 mod interest;
@@ -93,8 +95,8 @@ impl Metadata {
         &self.signal
     }
 
-    /// A topic's partitions, and notes that it is in use. Asks for them if they are not known, and again if a refusal
-    /// is old; never waits. Callers.
+    /// A topic's partitions, and notes that it is in use. Asks for them if they are not known, and
+    /// again if a refusal is old; never waits. Callers.
     pub fn try_topic(&self, topic: &str, now: Instant) -> TopicState {
         let (found, asks) = lock(&self.state).look_up(topic, &self.config, now);
         if asks {
@@ -106,39 +108,45 @@ impl Metadata {
         found
     }
 
-    /// Notes that a topic is still in use: topics unused for `metadata.max.idle.ms` are forgotten with the next refresh.
-    /// Once per batch is often enough. Any thread.
+    /// Notes that a topic is still in use: topics unused for `metadata.max.idle.ms` are forgotten
+    /// with the next refresh. Once per batch is often enough. Any thread.
     pub fn touch(&self, topic: &str, now: Instant) {
         lock(&self.state).touch(topic, now);
     }
 
-    /// Why a topic is not known yet: its last answer, or the last failure to ask. For the message of who gave up waiting.
+    /// Why a topic is not known yet: its last answer, or the last failure to ask. For the message
+    /// of who gave up waiting.
     pub fn last_error(&self, topic: &str) -> Option<Error> {
         lock(&self.state).last_error(topic)
     }
 
-    /// Asks for all topics in use and the brokers: a connection was lost, a broker answered that it is the wrong one.
+    /// Asks for all topics in use and the brokers: a connection was lost, a broker answered that it
+    /// is the wrong one.
     pub fn request_update(&self) {
         lock(&self.state).want_all();
     }
 
-    /// Asks for one topic: records wait for it or for one of its leaders. Notes that it is in use. Network thread.
+    /// Asks for one topic: records wait for it or for one of its leaders. Notes that it is in use.
+    /// Network thread.
     pub fn request_update_of(&self, topic: &str, now: Instant) {
         lock(&self.state).want(topic, now);
     }
 
-    /// When [`Metadata::request_due`] has something next; [`Instant::NEVER`] while a request is under way.
+    /// When [`Metadata::request_due`] has something next; [`Instant::NEVER`] while a request is
+    /// under way.
     pub fn next_due(&self) -> Instant {
         lock(&self.state).next_due(&self.config)
     }
 
-    /// The request to send now, if one is due. Call it when a broker can take it: each one given must be followed by one
-    /// [`Metadata::on_response`] or [`Metadata::on_failure`], and there is no other until then. Network thread.
+    /// The request to send now, if one is due. Call it when a broker can take it: each one given
+    /// must be followed by one [`Metadata::on_response`] or [`Metadata::on_failure`], and there is
+    /// no other until then. Network thread.
     pub fn request_due(&self, now: Instant) -> Option<MetadataRequestSpec> {
         lock(&self.state).request(&self.config, now)
     }
 
-    /// Takes an answer in. An error means that the request counts as failed and nothing has changed. Network thread.
+    /// Takes an answer in. An error means that the request counts as failed and nothing has
+    /// changed. Network thread.
     pub fn on_response(&self, response: &MetadataResponse, now: Instant) -> Result<Changes> {
         let answer = Answer::from(response);
         let outcome = {
@@ -154,15 +162,16 @@ impl Metadata {
         outcome
     }
 
-    /// The request could not be sent or brought no answer; it will be due again after a backoff. Network thread.
+    /// The request could not be sent or brought no answer; it will be due again after a backoff.
+    /// Network thread.
     pub fn on_failure(&self, now: Instant, error: Error) {
         lock(&self.state).failed(error, &self.config, &self.rng, now);
         self.signal.notify();
     }
 
-    /// Leaders that a Produce response names (KIP-951), with the brokers it describes. A leader is taken if its epoch is
-    /// newer than the one known and its node is known or described; the others are left to the next request.
-    /// Network thread.
+    /// Leaders that a Produce response names (KIP-951), with the brokers it describes. A leader is
+    /// taken if its epoch is newer than the one known and its node is known or described; the
+    /// others are left to the next request. Network thread.
     pub fn update_leaders(&self, leaders: &[LeaderUpdate<'_>], endpoints: &[Node]) -> Changes {
         let mut state = lock(&self.state);
         let changes = state.lead(leaders, endpoints);
@@ -170,8 +179,8 @@ impl Metadata {
         changes
     }
 
-    /// Nothing can be asked any more, or not before something is put right: everyone who waits for a topic that is not
-    /// known gets `error`, until an answer arrives.
+    /// Nothing can be asked any more, or not before something is put right: everyone who waits for
+    /// a topic that is not known gets `error`, until an answer arrives.
     pub fn fail_all(&self, error: Error) {
         lock(&self.state).fail_all(error);
         self.signal.notify();

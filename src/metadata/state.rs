@@ -1,7 +1,8 @@
 //! What the metadata's lock guards: topics in use, the snapshot, and when the next request is due.
 //!
-//! Requests are told apart by what made them due. A caller's new topic goes out as soon as no request is under way; all
-//! other ones wait for `not_before`, which every answer and every failure moves. While requests fail, new topics wait too.
+//! Requests are told apart by what made them due. A caller's new topic goes out as soon as no
+//! request is under way; all other ones wait for `not_before`, which every answer and every failure
+//! moves. While requests fail, new topics wait too.
 
 use super::TopicState;
 use super::cluster::{Cluster, Node, TopicMetadata};
@@ -19,7 +20,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// How long a refusal answers further callers, so that they don't ask in a loop.
 const REFUSAL_LEAST: Duration = Duration::from_millis(100);
 const REFUSAL_MOST: Duration = Duration::from_secs(10);
-/// Beyond the longest pause between two signals: who still waits for an unknown topic has asked since then.
+/// Beyond the longest pause between two signals: who still waits for an unknown topic has asked
+/// since then.
 const ABANDONED: Duration = Duration::from_secs(30);
 
 /// The configuration keys that matter here.
@@ -233,7 +235,8 @@ impl State {
         Some(MetadataRequestSpec { topics, allow_auto_create: config.allow_auto_create_topics })
     }
 
-    /// Drops topics nobody uses any more: known ones when all are refreshed, unknown ones whenever they are due.
+    /// Drops topics nobody uses any more: known ones when all are refreshed, unknown ones whenever
+    /// they are due.
     fn forget_idle(&mut self, all: bool, config: &MetadataConfig, now: Instant) {
         let State { topics, wanted, cluster, forgotten, .. } = self;
         let idle = |name: &Arc<str>, interest: &Interest| {
@@ -415,7 +418,7 @@ impl Answer {
         } else if self.nodes.is_empty() {
             Error::new(
                 status::PROTOCOL,
-                "the broker's metadata names no brokers: it is starting or cut off from its cluster",
+                "the metadata names no brokers: the broker is starting or cut off from its cluster",
             )
         } else {
             return None;

@@ -1,18 +1,20 @@
-//! The sticky partition of a topic: where its records without a key go, a batch's worth of bytes at a time
-//! (KIP-480, KIP-794).
+//! The sticky partition of a topic: where its records without a key go, a batch's worth of bytes at
+//! a time (KIP-480, KIP-794).
 //!
-//! Any number of sending threads. The partition and the bytes it got are one atomic word, so that a record costs a load
-//! and a compare-and-swap; a lock is taken only to switch, once per `batch.size` bytes.
+//! Any number of sending threads. The partition and the bytes it got are one atomic word, so that a
+//! record costs a load and a compare-and-swap; a lock is taken only to switch, once per
+//! `batch.size` bytes.
 //!
-//! The protocol: [`peek`](StickyPartitionCache::peek) gives a partition, the record is appended there, and
-//! [`update`](StickyPartitionCache::update) says how many bytes that were and whether the partition's last batch is full.
-//! A run ends when it has `batch.size` bytes and the batch is full, so that no half batch is left behind to linger, or
-//! at twice that, so that it ends at all. A thread whose partition was switched away while it appended has added to the
-//! old run; those bytes are not counted, which unbalances by at most one record per thread and switch.
+//! The protocol: [`peek`](StickyPartitionCache::peek) gives a partition, the record is appended
+//! there, and [`update`](StickyPartitionCache::update) says how many bytes that were and whether
+//! the partition's last batch is full. A run ends when it has `batch.size` bytes and the batch is
+//! full, so that no half batch is left behind to linger, or at twice that, so that it ends at all.
+//! A thread whose partition was switched away while it appended has added to the old run; those
+//! bytes are not counted, which unbalances by at most one record per thread and switch.
 //!
-//! The next partition is drawn from a shuffled bag of all available ones that is refilled when empty. Independent draws
-//! would be as random, but with a thousand runs over a dozen partitions they leave the fullest 10 to 25 percent above
-//! the emptiest; the bag leaves one run.
+//! The next partition is drawn from a shuffled bag of all available ones that is refilled when
+//! empty. Independent draws would be as random, but with a thousand runs over a dozen partitions
+//! they leave the fullest 10 to 25 percent above the emptiest; the bag leaves one run.
 
 use crate::metadata::TopicMetadata;
 use crate::rng::Rng;
@@ -24,7 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct StickyPartitionCache {
     state: AtomicU64,
-    /// Partitions still to come in this round, next one last. Whoever changes the partition holds it.
+    /// Partitions still to come in this round, next one last. Whoever changes the partition holds
+    /// it.
     bag: Mutex<Vec<i32>>,
     run_bytes: u64,
 }
@@ -63,8 +66,8 @@ impl StickyPartitionCache {
         }
     }
 
-    /// The partition for a record without a key: the sticky one, or a new one if there is none yet or it has lost its
-    /// leader while others have one. `topic` has at least one partition.
+    /// The partition for a record without a key: the sticky one, or a new one if there is none yet
+    /// or it has lost its leader while others have one. `topic` has at least one partition.
     pub fn peek(&self, topic: &TopicMetadata, rng: &Rng) -> i32 {
         let sticky = Sticky::unpack(self.state.load(Ordering::Relaxed));
         if is_candidate(topic, sticky.partition) {
@@ -73,17 +76,18 @@ impl StickyPartitionCache {
         self.switch(topic, rng, |sticky| !is_candidate(topic, sticky.partition))
     }
 
-    /// Whether `partition` is still the sticky one. Asked under the partition's front lock it keeps a thread that was
-    /// overtaken by a switch from opening a batch in the old partition.
+    /// Whether `partition` is still the sticky one. Asked under the partition's front lock it keeps
+    /// a thread that was overtaken by a switch from opening a batch in the old partition.
     pub fn is_current(&self, partition: i32) -> bool {
         Sticky::unpack(self.state.load(Ordering::Relaxed)).partition == partition
     }
 
-    /// Counts `bytes` appended to `partition` and switches if its run is over. `batch_full`: the partition's last batch
-    /// takes no more records, or it has none.
+    /// Counts `bytes` appended to `partition` and switches if its run is over. `batch_full`: the
+    /// partition's last batch takes no more records, or it has none.
     ///
-    /// With 0 bytes it finishes a switch that was put off because the batch was not full; an appender that finds the
-    /// open batch full before it opens another asks so, and starts anew if [`is_current`](Self::is_current) turns false.
+    /// With 0 bytes it finishes a switch that was put off because the batch was not full; an
+    /// appender that finds the open batch full before it opens another asks so, and starts anew if
+    /// [`is_current`](Self::is_current) turns false.
     pub fn update(
         &self,
         partition: i32,
@@ -111,7 +115,8 @@ impl StickyPartitionCache {
         bytes >= self.run_bytes && (batch_full || bytes >= 2 * self.run_bytes)
     }
 
-    /// Chooses the next partition, unless another thread has done so and `wanted` no longer holds; the sticky one after.
+    /// Chooses the next partition, unless another thread has done so and `wanted` no longer holds;
+    /// the sticky one after.
     fn switch(&self, topic: &TopicMetadata, rng: &Rng, wanted: impl Fn(Sticky) -> bool) -> i32 {
         let mut bag = lock(&self.bag);
         let sticky = Sticky::unpack(self.state.load(Ordering::Relaxed));
@@ -165,7 +170,8 @@ mod tests {
         TopicMetadata::new("t".into(), [1; 16], partitions.collect(), 0)
     }
 
-    /// Partitions with batches as the accumulator keeps them: bytes in the open batch, closed at `BATCH`.
+    /// Partitions with batches as the accumulator keeps them: bytes in the open batch, closed at
+    /// `BATCH`.
     struct Batches {
         open: Vec<usize>,
         total: Vec<u64>,
@@ -196,7 +202,8 @@ mod tests {
         }
     }
 
-    /// A million records without keys; every `linger_every` records all open batches are closed. Max/min bytes.
+    /// A million records without keys; every `linger_every` records all open batches are closed.
+    /// Max/min bytes.
     fn balance(partitions: usize, sizes: std::ops::Range<usize>, linger_every: usize) -> f64 {
         let topic = topic(&vec![1; partitions]);
         let (cache, rng) = (StickyPartitionCache::new(BATCH), Rng::seeded(partitions as u64));

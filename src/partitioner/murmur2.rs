@@ -1,4 +1,5 @@
-//! The 32-bit murmur2 variant of Kafka's Java client, so that a key lies in the same partition whoever wrote it.
+//! The 32-bit murmur2 variant of Kafka's Java client, so that a key lies in the same partition
+//! whoever wrote it.
 
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;

@@ -386,6 +386,11 @@ impl Writer {
         self.nullable_string(Some(value))
     }
 
+    /// `STRING` of a field that other versions may leave null.
+    pub fn required_string(&mut self, value: Option<&str>) -> Result<()> {
+        self.string(value.ok_or_else(|| malformed("null where this version needs a string"))?)
+    }
+
     /// `NULLABLE_STRING`.
     pub fn nullable_string(&mut self, value: Option<&str>) -> Result<()> {
         if !self.flexible {

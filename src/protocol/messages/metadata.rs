@@ -63,7 +63,7 @@ impl Message for MetadataRequest {
                     w.uuid(topic.topic_id);
                     w.nullable_string(topic.name.as_deref())?;
                 } else {
-                    w.string(topic.name.as_deref().unwrap_or_default())?;
+                    w.required_string(topic.name.as_deref())?;
                 }
                 w.no_tags();
                 Ok(())
@@ -261,7 +261,7 @@ impl MetadataResponseTopic {
         if version >= 12 {
             w.nullable_string(self.name.as_deref())?;
         } else {
-            w.string(self.name.as_deref().unwrap_or_default())?;
+            w.required_string(self.name.as_deref())?;
         }
         if version >= 10 {
             w.uuid(self.topic_id);

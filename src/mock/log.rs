@@ -1,0 +1,304 @@
+//! The log of one partition: appends batches that were checked, keeps them as they were received,
+//! and gives them back to consumers (by batch) and to tests (by record).
+//!
+//! No record is copied: what is kept is the part of the request's frame that the batch came in,
+//! with its offset and leader epoch beside it. Only where Kafka itself rewrites a header (log
+//! append time, a wrong maximum of timestamps) does the log keep a copy.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::producers::{Identity, Producers, Verdict};
+use super::topics::TopicConfig;
+use super::validator::{self, Checked, Refusal};
+use crate::protocol::ErrorCode;
+use crate::protocol::record_batch::{
+    BATCH_HEADER_LEN, BatchHeader, RecordReader, RecordView, attributes,
+};
+
+/// What stands before the bytes that a batch's length counts: the base offset and that length.
+const LOG_OVERHEAD: usize = 12;
+/// What the log sets in a batch it gives out: base offset, length, leader epoch.
+const PREFIX_LEN: usize = 16;
+/// No timestamp.
+const NO_TIMESTAMP: i64 = -1;
+
+/// Where a batch is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The log's time if the topic wants that, else -1.
+    pub append_time_ms: i64,
+    /// It was there already.
+    pub duplicate: bool,
+}
+
+/// A batch in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The epoch of the leader that wrote it.
+    pub leader_epoch: i32,
+    /// Its header; offset and epoch in it are the producer's.
+    pub header: BatchHeader,
+    /// All its bytes.
+    pub bytes: Bytes,
+}
+
+impl StoredBatch {
+    /// The offset behind its last record.
+    pub fn end_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.header.last_offset_delta) + 1
+    }
+
+    fn records(&self) -> &[u8] {
+        self.bytes.get(BATCH_HEADER_LEN..).unwrap_or_default()
+    }
+
+    fn append_time(&self) -> Option<i64> {
+        (self.header.attributes & attributes::LOG_APPEND_TIME != 0)
+            .then_some(self.header.max_timestamp)
+    }
+
+    /// The batch as a consumer gets it.
+    fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.base_offset.to_be_bytes());
+        out.extend_from_slice(self.bytes.get(8..LOG_OVERHEAD).unwrap_or_default());
+        out.extend_from_slice(&self.leader_epoch.to_be_bytes());
+        out.extend_from_slice(self.bytes.get(PREFIX_LEN..).unwrap_or_default());
+    }
+
+    fn record(&self, view: &RecordView<'_>) -> Record {
+        Record {
+            offset: self.base_offset + i64::from(view.offset_delta),
+            timestamp_ms: self
+                .append_time()
+                .unwrap_or_else(|| self.header.base_timestamp.saturating_add(view.timestamp_delta)),
+            key: view.key.map(|key| self.bytes.slice_ref(key)),
+            value: view.value.map(|value| self.bytes.slice_ref(value)),
+            headers: view
+                .headers
+                .map(|h| (self.bytes.slice_ref(h.key), h.value.map(|v| self.bytes.slice_ref(v))))
+                .collect(),
+        }
+    }
+}
+
+/// A record in the log. Its bytes are shared with the log, not copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch: the producer's, or the log's if the topic wants that.
+    pub timestamp_ms: i64,
+    /// `None` is null.
+    pub key: Option<Bytes>,
+    /// `None` is null.
+    pub value: Option<Bytes>,
+    /// In order.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// Where reading record by record has come to, so that the next one need not be looked for.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    batch_base: i64,
+    offset: i64,
+    position: usize,
+}
+
+/// What an append needs to know beside the batch.
+#[derive(Debug, Clone, Copy)]
+pub struct AppendContext<'a> {
+    /// What the topic asks for.
+    pub config: &'a TopicConfig,
+    /// The epoch of the leader that writes.
+    pub leader_epoch: i32,
+    /// Milliseconds since the epoch.
+    pub wall_ms: i64,
+}
+
+/// The log of one partition.
+#[derive(Debug, Default)]
+pub struct Log {
+    batches: VecDeque<StoredBatch>,
+    start_offset: i64,
+    end_offset: i64,
+    bytes: usize,
+    producers: Producers,
+    place: Option<Place>,
+}
+
+impl Log {
+    /// The offset of the first record that is still there.
+    pub fn start_offset(&self) -> i64 {
+        self.start_offset
+    }
+
+    /// The offset that the next record gets.
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset
+    }
+
+    /// The batches, oldest first.
+    pub fn batches(&self) -> impl Iterator<Item = &StoredBatch> {
+        self.batches.iter()
+    }
+
+    /// Forgets every producer id.
+    pub fn forget_producers(&mut self) {
+        self.producers.forget();
+    }
+
+    /// Appends the one batch of a partition's entry in a Produce request, or says why not.
+    pub fn append(
+        &mut self,
+        records: Option<&Bytes>,
+        context: AppendContext<'_>,
+    ) -> Result<Appended, Refusal> {
+        let Checked { header, bytes, identity } = validator::check(records, context)?;
+        if let Some(written) = self.check_sequence(identity)? {
+            return Ok(written);
+        }
+        let stored = StoredBatch {
+            base_offset: self.end_offset,
+            leader_epoch: context.leader_epoch,
+            header,
+            bytes,
+        };
+        let appended = Appended {
+            base_offset: stored.base_offset,
+            append_time_ms: stored.append_time().unwrap_or(NO_TIMESTAMP),
+            duplicate: false,
+        };
+        if let Some(identity) = identity {
+            self.producers.wrote(identity, stored.base_offset);
+        }
+        self.end_offset = stored.end_offset();
+        self.bytes += stored.bytes.len();
+        self.batches.push_back(stored);
+        self.retain(context.config.retention_bytes);
+        Ok(appended)
+    }
+
+    fn check_sequence(&self, identity: Option<Identity>) -> Result<Option<Appended>, Refusal> {
+        let Some(batch) = identity else { return Ok(None) };
+        match self.producers.check(batch) {
+            Verdict::Append => Ok(None),
+            Verdict::Duplicate(base_offset) => Ok(Some(Appended {
+                base_offset,
+                append_time_ms: self
+                    .batch_of(base_offset)
+                    .and_then(StoredBatch::append_time)
+                    .unwrap_or(NO_TIMESTAMP),
+                duplicate: true,
+            })),
+            Verdict::InvalidEpoch { current } => Err(Refusal::new(
+                ErrorCode::INVALID_PRODUCER_EPOCH,
+                format!(
+                    "producer {} sent epoch {}, but its epoch is {current}",
+                    batch.producer_id, batch.epoch
+                ),
+            )),
+            Verdict::OutOfOrder { last_sequence } => Err(Refusal::new(
+                ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+                format!(
+                    "producer {} (epoch {}) sent sequence {}, but the last one was {last_sequence}",
+                    batch.producer_id, batch.epoch, batch.base_sequence
+                ),
+            )),
+        }
+    }
+
+    /// Drops the oldest batches while more than `limit` bytes are kept; the newest batch always
+    /// stays.
+    fn retain(&mut self, limit: Option<usize>) {
+        let Some(limit) = limit else { return };
+        while self.bytes > limit && self.batches.len() > 1 {
+            let Some(oldest) = self.batches.pop_front() else { return };
+            self.bytes -= oldest.bytes.len();
+            self.start_offset = oldest.end_offset();
+        }
+    }
+
+    fn index_of(&self, offset: i64) -> Option<usize> {
+        if offset < self.start_offset || offset >= self.end_offset {
+            return None;
+        }
+        Some(self.batches.partition_point(|batch| batch.end_offset() <= offset))
+    }
+
+    fn batch_of(&self, offset: i64) -> Option<&StoredBatch> {
+        self.batches.get(self.index_of(offset)?)
+    }
+
+    /// The record at an offset; `None` before the start and past the end. Reading in order costs
+    /// the same everywhere.
+    pub fn read(&mut self, offset: i64) -> Option<Record> {
+        let batch = self.batches.get(self.index_of(offset)?)?;
+        let records = batch.records();
+        let start = self
+            .place
+            .filter(|place| place.batch_base == batch.base_offset && place.offset <= offset)
+            .map_or(0, |place| place.position);
+        let mut reader = RecordReader::new(records.get(start..)?);
+        let delta = offset - batch.base_offset;
+        loop {
+            // The records were checked when they were appended.
+            let view = reader.next()?.ok()?;
+            if i64::from(view.offset_delta) == delta {
+                let position = records.len() - reader.rest().len();
+                self.place =
+                    Some(Place { batch_base: batch.base_offset, offset: offset + 1, position });
+                return Some(batch.record(&view));
+            }
+        }
+    }
+
+    /// Whole batches for a consumer, from the one that holds `offset`: as many as fit into `most`
+    /// bytes, and the first even if it doesn't where `at_least_one` asks for it (so that no
+    /// consumer gets stuck, KIP-74).
+    pub fn fetch(&self, offset: i64, most: usize, at_least_one: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let Some(index) = self.index_of(offset) else { return out };
+        for batch in self.batches.range(index..) {
+            let too_much = out.len() + batch.bytes.len() > most;
+            if too_much && !(at_least_one && out.is_empty()) {
+                break;
+            }
+            batch.write_to(&mut out);
+        }
+        out
+    }
+
+    /// The first record that is not older than a timestamp: (offset, timestamp).
+    pub fn offset_at(&self, timestamp_ms: i64) -> Option<(i64, i64)> {
+        let batch = self.batches.iter().find(|b| b.header.max_timestamp >= timestamp_ms)?;
+        first_record(batch, |time| time >= timestamp_ms)
+    }
+
+    /// The first of the records with the highest timestamp: (offset, timestamp).
+    pub fn offset_of_max_timestamp(&self) -> Option<(i64, i64)> {
+        let highest = self.batches.iter().map(|b| b.header.max_timestamp).max()?;
+        let batch = self.batches.iter().find(|b| b.header.max_timestamp == highest)?;
+        first_record(batch, |time| time == highest)
+    }
+
+    /// The leader epoch of the batch that holds an offset, or of the last one; -1 in an empty log.
+    pub fn leader_epoch_at(&self, offset: i64) -> i32 {
+        self.batch_of(offset).or_else(|| self.batches.back()).map_or(-1, |batch| batch.leader_epoch)
+    }
+}
+
+fn first_record(batch: &StoredBatch, wanted: impl Fn(i64) -> bool) -> Option<(i64, i64)> {
+    if let Some(time) = batch.append_time() {
+        return wanted(time).then_some((batch.base_offset, time));
+    }
+    RecordReader::new(batch.records()).map_while(Result::ok).find_map(|view| {
+        let time = batch.header.base_timestamp.saturating_add(view.timestamp_delta);
+        wanted(time).then_some((batch.base_offset + i64::from(view.offset_delta), time))
+    })
+}

@@ -1,0 +1,137 @@
+//! Record batches, both ways.
+
+use bytes::{Bytes, BytesMut};
+use kafka_producer::protocol::crc32c::{self, ShiftFactor};
+use kafka_producer::protocol::record_batch::{BatchHeader, Record, RecordBatch};
+use kafka_producer::record::Header;
+use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::records::{
+    Compression, Record as TheirRecord, RecordBatchDecoder, RecordBatchEncoder,
+    RecordEncodeOptions, TimestampType,
+};
+use proptest::prelude::*;
+
+/// A record that owns its bytes.
+#[derive(Debug, Clone)]
+struct Owned {
+    timestamp: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// Their headers are a map, so the keys differ.
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
+    proptest::option::of(prop_oneof![
+        8 => proptest::collection::vec(any::<u8>(), 0..20),
+        1 => proptest::collection::vec(any::<u8>(), 60..70),
+        1 => (8190..8195_usize).prop_map(|length| vec![7; length]),
+    ])
+}
+
+fn records() -> impl Strategy<Value = Vec<Owned>> {
+    let timestamp = prop_oneof![0..5_000_000_000_000_i64, 1_700_000_000_000..1_700_000_000_100_i64];
+    let headers = proptest::collection::vec(bytes(), 0..3).prop_map(|values| {
+        values.into_iter().enumerate().map(|(i, value)| (format!("h{i}"), value)).collect()
+    });
+    let record = (timestamp, bytes(), bytes(), headers)
+        .prop_map(|(timestamp, key, value, headers)| Owned { timestamp, key, value, headers });
+    proptest::collection::vec(record, 1..80)
+}
+
+const PRODUCER: (i64, i16, i32) = (77, 3, 1000);
+
+fn write(records: &[Owned]) -> Vec<u8> {
+    let first = records[0].timestamp;
+    let mut area = Vec::new();
+    for (offset_delta, record) in (0..).zip(records) {
+        let headers: Vec<Header<'_>> = record
+            .headers
+            .iter()
+            .map(|(key, value)| Header { key: key.as_bytes(), value: value.as_deref() })
+            .collect();
+        let record = Record {
+            timestamp_delta: record.timestamp - first,
+            offset_delta,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        let at = area.len();
+        area.resize(at + record.encoded_len(), 0);
+        assert_eq!(record.encode(record.body_len(), &mut area[at..]), Some(area.len() - at));
+    }
+    let count = i32::try_from(records.len()).unwrap();
+    let header = BatchHeader {
+        base_timestamp: first,
+        max_timestamp: records.iter().map(|record| record.timestamp).max().unwrap(),
+        last_offset_delta: count - 1,
+        record_count: count,
+        producer_id: PRODUCER.0,
+        producer_epoch: PRODUCER.1,
+        base_sequence: PRODUCER.2,
+        ..Default::default()
+    };
+    let factor = ShiftFactor::for_len(area.len());
+    let mut batch = header.encode(area.len(), crc32c::crc32c(&area), factor).unwrap().to_vec();
+    batch.extend_from_slice(&area);
+    batch
+}
+
+fn theirs(records: &[Owned]) -> Vec<TheirRecord> {
+    let records = records.iter().zip(0_i32..).map(|(record, i)| TheirRecord {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: PRODUCER.0,
+        producer_epoch: PRODUCER.1,
+        timestamp_type: TimestampType::Creation,
+        offset: i.into(),
+        sequence: PRODUCER.2 + i,
+        timestamp: record.timestamp,
+        key: record.key.clone().map(Bytes::from),
+        value: record.value.clone().map(Bytes::from),
+        headers: record
+            .headers
+            .iter()
+            .map(|(key, value)| {
+                (StrBytes::from_string(key.clone()), value.clone().map(Bytes::from))
+            })
+            .collect(),
+    });
+    records.collect()
+}
+
+proptest! {
+    #[test]
+    fn they_read_what_we_write(records in records()) {
+        let mut batch = Bytes::from(write(&records));
+        let read = RecordBatchDecoder::decode(&mut batch).unwrap();
+        prop_assert_eq!(read.records, theirs(&records));
+    }
+
+    #[test]
+    fn we_read_what_they_write(records in records()) {
+        let mut batch = BytesMut::new();
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        RecordBatchEncoder::encode(&mut batch, &theirs(&records), &options).unwrap();
+        let (batch, rest) = RecordBatch::split(&batch).unwrap();
+        prop_assert_eq!(rest.len(), 0);
+        prop_assert!(batch.check_crc());
+        prop_assert_eq!(batch.header.producer_id, PRODUCER.0);
+        prop_assert_eq!(batch.header.producer_epoch, PRODUCER.1);
+        prop_assert_eq!(batch.header.base_sequence, PRODUCER.2);
+        prop_assert_eq!(batch.records().count(), records.len());
+        for ((read, record), offset) in batch.records().zip(&records).zip(0..) {
+            let read = read.unwrap();
+            prop_assert_eq!(read.offset_delta, offset);
+            prop_assert_eq!(batch.header.base_timestamp + read.timestamp_delta, record.timestamp);
+            prop_assert_eq!(read.key, record.key.as_deref());
+            prop_assert_eq!(read.value, record.value.as_deref());
+            let headers = read.headers.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)));
+            let expected = record.headers.iter().map(|(key, value)| (key.clone().into_bytes(), value.clone()));
+            prop_assert!(headers.eq(expected));
+        }
+    }
+}
