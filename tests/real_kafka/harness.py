@@ -1,0 +1,352 @@
+"""What the real-Kafka tests share: the cluster, the program that produces, the judges that consume.
+
+Each test module runs on its own (ctest does that). It takes from the environment
+  KAFKA_DIR        the folder of the cluster that tests/support/kafka started
+  KAFKA_MISSING    a file; where it exists it says why there is no cluster, and all is skipped
+  PYTHON_ENV       the environment made by tests/support/python-env
+  PRODUCE, SEND_FILE, QUICKSTART, HELLO   the programs under test
+
+A judge is a client that shares no code with this library. Nothing here sleeps: what is waited for
+is an event of a process, with a deadline.
+"""
+
+import base64
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+SUPPORT = Path(__file__).resolve().parent.parent / "support"
+LAUNCHER = SUPPORT / "kafka"
+
+MAYBE_PERSISTED = 8
+
+# How long one thing may take that normally takes a second or two, on a busy machine.
+PATIENCE_S = 60
+
+
+def run(command, timeout=PATIENCE_S, stdin=b"", env=None):
+    """Its standard output. A failure shows what the program said."""
+    done = subprocess.run(
+        list(map(str, command)), input=stdin, capture_output=True, timeout=timeout, env=env
+    )
+    if done.returncode:
+        raise AssertionError(
+            "%s exited with %d:\n%s"
+            % (" ".join(map(str, command[:4])), done.returncode, tail(done.stderr))
+        )
+    return done.stdout
+
+
+def tail(data, size=4000):
+    return data[-size:].decode(errors="replace")
+
+
+# ---- Cluster ----
+
+
+class Cluster:
+    def __init__(self, directory):
+        self.directory = directory
+        self.bootstrap = self.tell("bootstrap").strip()
+
+    def tell(self, *words, stdin=b""):
+        return run([LAUNCHER, *words, "--dir", self.directory], 2 * PATIENCE_S, stdin).decode()
+
+    def create_topic(self, name, partitions=1, **config):
+        topic = fresh(name)
+        settings = [
+            "--config=%s=%s" % (key.replace("_", "."), value) for key, value in config.items()
+        ]
+        self.tell("topic", "create", topic, "--partitions", partitions, *settings)
+        return topic
+
+    def describe(self, topic):
+        return {
+            int(index): partition
+            for index, partition in json.loads(self.tell("topic", "describe", topic)).items()
+        }
+
+    def ends(self, topic):
+        """The number of records of each partition."""
+        return {
+            int(index): end - first
+            for index, (first, end) in json.loads(self.tell("topic", "ends", topic)).items()
+        }
+
+    def java_consume(self, *topics, count=-1):
+        lines = self.tell("consume", *topics, "--count", count)
+        return [Consumed.parse(line) for line in lines.splitlines()]
+
+    def java_partitions(self, topic, keys):
+        """Where Java's producer puts a record of each key."""
+        lines = b"".join(base64.b64encode(key) + b"\n" for key in keys)
+        return list(map(int, self.tell("partitions", topic, stdin=lines).split()))
+
+    def python_consume(self, *topics):
+        python = Path(os.environ["PYTHON_ENV"]) / "bin" / "python"
+        lines = run(
+            [python, SUPPORT / "kafka_python_consume.py", self.bootstrap, PATIENCE_S, *topics],
+            2 * PATIENCE_S,
+        )
+        return [Consumed.parse(line) for line in lines.decode().splitlines()]
+
+
+def fresh(name):
+    """A topic's name that no other run has used."""
+    return "%s-%s" % (name, uuid.uuid4().hex[:8])
+
+
+def cluster():
+    """The running cluster; skips the module where there can be none."""
+    missing = Path(os.environ["KAFKA_MISSING"])
+    if missing.exists():
+        raise unittest.SkipTest(missing.read_text().strip())
+    return Cluster(os.environ["KAFKA_DIR"])
+
+
+# ---- Records ----
+
+
+@dataclass(frozen=True)
+class Record:
+    topic: str
+    value: Optional[bytes]
+    key: Optional[bytes] = None
+    headers: tuple = ()
+    partition: int = -1
+    timestamp: int = -1
+
+    def frame(self):
+        parts = [struct.pack("=iq", self.partition, self.timestamp)]
+        parts += map(framed, (self.topic.encode(), self.key, self.value))
+        parts.append(struct.pack("=i", len(self.headers)))
+        for key, value in self.headers:
+            parts += (framed(key), framed(value))
+        return b"".join(parts)
+
+    def content(self):
+        return self.key, self.value, self.headers
+
+
+def framed(data):
+    return struct.pack("=i", -1) if data is None else struct.pack("=i", len(data)) + data
+
+
+@dataclass(frozen=True)
+class Consumed:
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: str
+    key: Optional[bytes]
+    value: Optional[bytes]
+    headers: tuple
+
+    @classmethod
+    def parse(cls, line):
+        fields = json.loads(line)
+        fields["key"], fields["value"] = unbase64(fields["key"]), unbase64(fields["value"])
+        fields["headers"] = tuple(
+            (unbase64(key), unbase64(value)) for key, value in fields["headers"]
+        )
+        return cls(**fields)
+
+    def place(self):
+        return self.topic, self.partition, self.offset
+
+    def content(self):
+        return self.key, self.value, self.headers
+
+
+def unbase64(text):
+    return None if text is None else base64.b64decode(text)
+
+
+def by_partition(consumed):
+    """Each (topic, partition)'s records in the order of their offsets."""
+    logs = {}
+    for record in sorted(consumed, key=Consumed.place):
+        logs.setdefault((record.topic, record.partition), []).append(record)
+    return logs
+
+
+# ---- The program that produces ----
+
+
+@dataclass(frozen=True)
+class Outcome:
+    kind: str  # delivered, failed, refused
+    status: str = "PRODUCER_OK"
+    flags: int = 0
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
+    append_time: int = -1
+    stage: int = 0
+    attempts: int = 0
+    message: str = ""
+
+    def place(self):
+        return self.topic, self.partition, self.offset
+
+
+class Produce:
+    """A running `produce`. Records go in while outcomes come out; `outcomes` is by tag, from 0."""
+
+    def __init__(self, bootstrap, *options, **config):
+        command = [os.environ["PRODUCE"], *options, "-X", "bootstrap.servers=" + bootstrap]
+        for key, value in config.items():
+            command += ["-X", "%s=%s" % (key.replace("_", "."), value)]
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log
+        )
+        self.records = []
+        self.outcomes = {}
+        self.closed = None
+        self.changed = threading.Condition()
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failed, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+        self.process.stdin.close()
+        if failed:
+            self.log.seek(0)
+            sys.stderr.write("---- log of produce\n%s\n----\n" % tail(self.log.read()))
+        self.log.close()
+
+    def read(self):
+        for line in self.process.stdout:
+            fields = line.decode().rstrip("\n").split("\t")
+            with self.changed:
+                self.take(*fields)
+                self.changed.notify_all()
+        with self.changed:
+            self.closed = self.closed or ()
+            self.changed.notify_all()
+
+    def take(self, kind, *fields):
+        if kind == "closed":
+            self.closed = dict(
+                zip(("aborted", "accepted", "acknowledged", "failed", "pending"), map(int, fields))
+            )
+            return
+        tag = int(fields[0])
+        if tag in self.outcomes:
+            raise AssertionError(
+                "two outcomes of record %d: %s, %s" % (tag, self.outcomes[tag], fields)
+            )
+        if kind == "delivered":
+            topic, partition, offset, append_time = fields[1:]
+            outcome = Outcome(
+                kind,
+                topic=topic,
+                partition=int(partition),
+                offset=int(offset),
+                append_time=int(append_time),
+            )
+        elif kind == "failed":
+            topic, partition, status, flags, stage, attempts, message = fields[1:]
+            outcome = Outcome(
+                kind,
+                status,
+                int(flags),
+                topic,
+                int(partition),
+                stage=int(stage),
+                attempts=int(attempts),
+                message=message,
+            )
+        else:
+            status, flags, message = fields[1:]
+            outcome = Outcome(kind, status, int(flags), message=message)
+        self.outcomes[tag] = outcome
+
+    def send(self, record):
+        self.records.append(record)
+        self.process.stdin.write(record.frame())
+
+    def wait_for(self, count, timeout=PATIENCE_S):
+        """Until so many records have an outcome. Nothing must have failed so far."""
+        self.process.stdin.flush()
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while len(self.outcomes) < count:
+                if self.closed is not None:
+                    raise AssertionError(
+                        "produce ended after %d outcomes of %d" % (len(self.outcomes), count)
+                    )
+                if (
+                    not self.changed.wait(deadline - time.monotonic())
+                    and time.monotonic() >= deadline
+                ):
+                    raise AssertionError(
+                        "%d outcomes of %d after %g s" % (len(self.outcomes), count, timeout)
+                    )
+
+    def finish(self, timeout=PATIENCE_S):
+        """Closes the input and waits for the end. Every record has one outcome, and the counters
+        say the same."""
+        self.process.stdin.close()
+        code = self.process.wait(timeout)
+        self.reader.join(timeout)
+        if code:
+            raise AssertionError("produce exited with %d" % code)
+        kinds = [outcome.kind for outcome in self.outcomes.values()]
+        lost = len(self.records) - len(kinds)
+        if lost:
+            raise AssertionError("%d of %d records have no outcome" % (lost, len(self.records)))
+        counted = {
+            "acknowledged": kinds.count("delivered"),
+            "failed": kinds.count("failed"),
+            "pending": 0,
+            "aborted": 0,
+            "accepted": kinds.count("delivered") + kinds.count("failed"),
+        }
+        if self.closed != counted and "--sync" not in self.process.args:
+            raise AssertionError("the counters are %s, the outcomes %s" % (self.closed, counted))
+        return self.outcomes
+
+
+def produce(bootstrap, records, *options, timeout=2 * PATIENCE_S, **config):
+    """Sends all the records; the outcomes in their order."""
+    with Produce(bootstrap, *options, **config) as producing:
+        for record in records:
+            producing.send(record)
+        outcomes = producing.finish(timeout)
+        return [outcomes[tag] for tag in range(len(records))]
+
+
+# ---- Running a module ----
+
+
+def main():
+    """unittest.main() under the project's rule: what can't run says so in one line, and under CI
+    that is a failure."""
+    program = unittest.main(module="__main__", exit=False, verbosity=2)
+    result = program.result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    if result.skipped:
+        name = Path(sys.argv[0]).stem
+        print("skipped: %s: %s" % (name, result.skipped[0][1]))
+        sys.exit(1 if os.environ.get("CI") == "true" else 77)

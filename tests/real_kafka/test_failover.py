@@ -1,0 +1,149 @@
+"""Three brokers that come and go while records are sent: replication 3, two in sync wanted, acks=all,
+no idempotence. Nothing may be lost. A record may be written twice (its answer was lost), but the order
+of first occurrences holds."""
+
+import threading
+import unittest
+
+import harness
+from harness import Record
+
+PARTITIONS = 3
+# Records without an outcome: enough to keep batches in flight, few enough that a fault meets all.
+OUTSTANDING = 300
+CONFIG = dict(
+    acks="all", delivery_timeout_ms=60_000, request_timeout_ms=5_000, linger_ms=5, batch_size=2048
+)
+
+
+def setUpModule():
+    global cluster
+    cluster = harness.cluster()
+
+
+class Feeder:
+    """Sends numbered records to all partitions, as fast as outcomes come back, until told to stop."""
+
+    def __init__(self, producing, topic):
+        self.producing, self.topic = producing, topic
+        self.stopping = threading.Event()
+        self.failure = None
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        number = 0
+        try:
+            while not self.stopping.is_set():
+                for _ in range(OUTSTANDING // 2):
+                    self.producing.send(
+                        Record(self.topic, b"%d" % number, partition=number % PARTITIONS)
+                    )
+                    number += 1
+                self.producing.wait_for(number - OUTSTANDING // 2)
+        except Exception as failure:
+            self.failure = failure
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join(2 * harness.PATIENCE_S)
+        if self.failure:
+            raise self.failure
+
+
+class Failover(unittest.TestCase):
+    def while_sending(self, faults, **config):
+        """Runs faults(topic, more) while records flow, then reads all of them back. `more()` waits
+        for outcomes of records that were sent after it was called."""
+        topic = cluster.create_topic("failover", PARTITIONS, min_insync_replicas=2)
+        with harness.Produce(cluster.bootstrap, **dict(CONFIG, **config)) as producing:
+            feeder = Feeder(producing, topic)
+            try:
+
+                def more():
+                    producing.wait_for(len(producing.records) + 2 * OUTSTANDING)
+
+                more()
+                faults(topic, more)
+                more()
+            finally:
+                feeder.stop()
+            outcomes = producing.finish()
+            records = producing.records
+        cluster.tell("wait-in-sync")
+        self.check(topic, records, outcomes)
+
+    def check(self, topic, records, outcomes):
+        failed = [outcome for outcome in outcomes.values() if outcome.kind != "delivered"]
+        self.assertEqual(failed, [])
+        logs = harness.by_partition(cluster.java_consume(topic))
+        at = {record.place(): record.value for log in logs.values() for record in log}
+        for tag, record in enumerate(records):
+            self.assertEqual(
+                at.get(outcomes[tag].place()),
+                record.value,
+                "record %d was acknowledged at that offset" % tag,
+            )
+        duplicates = 0
+        for number in range(PARTITIONS):
+            log = [int(record.value) for record in logs[topic, number]]
+            first = list(dict.fromkeys(log))
+            self.assertEqual(
+                first, list(range(number, len(records), PARTITIONS)), "partition %d" % number
+            )
+            duplicates += len(log) - len(first)
+        print("%d records, %d written twice" % (len(records), duplicates))
+
+    def test_leaders_move(self):
+        def faults(topic, more):
+            for turn in range(3):
+                for index, partition in cluster.describe(topic).items():
+                    others = [
+                        node
+                        for node in sorted(partition["replicas"])
+                        if node != partition["leader"]
+                    ]
+                    cluster.tell("topic", "move-leader", topic, index, others[turn % 2])
+                    more()
+
+        self.while_sending(faults)
+
+    def test_a_broker_is_killed_and_restarted(self):
+        def faults(topic, more):
+            victim = cluster.describe(topic)[0]["leader"]
+            cluster.tell("kill", victim)
+            more()
+            cluster.tell("restart", victim, "--in-sync")
+            more()
+            self.assertNotEqual(
+                cluster.describe(topic)[0]["leader"], victim, "the killed broker was never missed"
+            )
+
+        self.while_sending(faults)
+
+    def test_every_broker_is_restarted_in_turn(self):
+        def faults(topic, more):
+            for node in (1, 2, 3):
+                cluster.tell("term", node)
+                more()
+                cluster.tell("restart", node, "--in-sync")
+                more()
+
+        self.while_sending(faults)
+
+    def test_a_broker_freezes(self):
+        def faults(topic, more):
+            victim = cluster.describe(topic)[0]["leader"]
+            cluster.tell("pause", victim)
+            try:
+                more()
+            finally:
+                cluster.tell("resume", victim)
+            cluster.tell("wait-in-sync")
+            more()
+
+        self.while_sending(faults, request_timeout_ms=1_500)
+
+
+if __name__ == "__main__":
+    harness.main()
