@@ -1,6 +1,6 @@
-"""Three brokers that come and go while records are sent: replication 3, two in sync wanted, acks=all,
-no idempotence. Nothing may be lost. A record may be written twice (its answer was lost), but the order
-of first occurrences holds."""
+"""Three brokers that come and go while records are sent: replication 3, two in sync wanted,
+acks=all, no idempotence. Nothing may be lost. A record may be written twice (its answer was lost),
+but the order of first occurrences holds."""
 
 import threading
 import unittest
@@ -22,7 +22,7 @@ def setUpModule():
 
 
 class Feeder:
-    """Sends numbered records to all partitions, as fast as outcomes come back, until told to stop."""
+    """Sends numbered records to all partitions, as fast as outcomes come back, until stopped."""
 
     def __init__(self, producing, topic):
         self.producing, self.topic = producing, topic

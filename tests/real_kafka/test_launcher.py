@@ -1,4 +1,4 @@
-"""The launcher leaves nothing behind: not when its owner ends, not when its supervisor is killed."""
+"""The launcher leaves nothing behind, whether its owner ends or its supervisor is killed."""
 
 import json
 import os
