@@ -18,8 +18,10 @@ if(PROJECT_VERSION_MAJOR EQUAL 0)
 endif()
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/KafkaProducerConfigVersion.cmake"
   COMPATIBILITY ${compatibility})
-install(EXPORT KafkaProducerTargets NAMESPACE KafkaProducer:: DESTINATION "${package_dir}" COMPONENT development)
-install(FILES cmake/KafkaProducerConfig.cmake "${CMAKE_CURRENT_BINARY_DIR}/KafkaProducerConfigVersion.cmake"
+install(EXPORT KafkaProducerTargets NAMESPACE KafkaProducer::
+  DESTINATION "${package_dir}" COMPONENT development)
+install(FILES cmake/KafkaProducerConfig.cmake
+  "${CMAKE_CURRENT_BINARY_DIR}/KafkaProducerConfigVersion.cmake"
   DESTINATION "${package_dir}" COMPONENT development)
 
 # The prefix is written relative to the file, so that a staged or moved tree still works; how far up
@@ -28,5 +30,5 @@ set(pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")
 file(RELATIVE_PATH pc_prefix "${pc_dir}" "${CMAKE_INSTALL_PREFIX}")
 string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")
 configure_file(cmake/kafka-producer.pc.in "${CMAKE_CURRENT_BINARY_DIR}/kafka-producer.pc" @ONLY)
-install(FILES "${CMAKE_CURRENT_BINARY_DIR}/kafka-producer.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig"
-  COMPONENT development)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/kafka-producer.pc"
+  DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig" COMPONENT development)

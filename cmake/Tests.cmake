@@ -7,15 +7,16 @@ set(test_environment "KAFKA_PRODUCER_BUILD=${CMAKE_CURRENT_BINARY_DIR}"
   "KAFKA_PRODUCER_SOURCE=${CMAKE_CURRENT_SOURCE_DIR}")
 
 # ctest names the skipped tests and not their reasons: this prints those too, at the end.
-file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/CTestCustom.cmake" @ONLY CONTENT
-  "set(CTEST_CUSTOM_POST_TEST \"bash \\\"@CMAKE_CURRENT_SOURCE_DIR@/cmake/print-skipped.sh\\\" \\\"@CMAKE_BINARY_DIR@\\\"\")
-")
+file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/CTestCustom.cmake" @ONLY CONTENT [[
+set(CTEST_CUSTOM_POST_TEST
+  "bash \"@CMAKE_CURRENT_SOURCE_DIR@/cmake/print-skipped.sh\" \"@CMAKE_BINARY_DIR@\"")
+]])
 
 # Common to all: the wrapper's exit code for "skipped", the environment, the label, the time limit
 # in seconds.
 function(kafka_producer_set_up_test name label timeout)
-  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "${test_environment}" LABELS "${label}"
-    TIMEOUT ${timeout})
+  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "${test_environment}"
+    LABELS "${label}" TIMEOUT ${timeout})
   if(label MATCHES "kafka")
     set_tests_properties(${name} PROPERTIES RESOURCE_LOCK kafka)
   endif()
@@ -38,8 +39,8 @@ function(kafka_producer_c_test name)
     endif()
     set(program ${name}_${kind})
     add_executable(${program} ${test_SOURCES})
-    target_link_libraries(${program} PRIVATE kafka_producer_${kind} ${test_LIBRARIES} Threads::Threads
-      ${CMAKE_DL_LIBS})
+    target_link_libraries(${program} PRIVATE kafka_producer_${kind} ${test_LIBRARIES}
+      Threads::Threads ${CMAKE_DL_LIBS})
     target_compile_options(${program} PRIVATE -Wall -Wextra -Wpedantic -Werror)
     target_compile_definitions(${program} PRIVATE _GNU_SOURCE)
     set_target_properties(${program} PROPERTIES C_STANDARD ${test_STANDARD} C_EXTENSIONS OFF)

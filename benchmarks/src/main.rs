@@ -1,10 +1,10 @@
 //! A Kafka broker that keeps nothing: it takes Produce requests, throws the records away and
 //! acknowledges at once, so that what a benchmark measures is the client.
 //!
-//! `null-broker [--partitions N] [--check]` listens on a free port of 127.0.0.1 and prints it. Every
-//! topic exists and has N partitions. It ends when its standard input does, and prints what it got
-//! as a line of JSON. With `--check` every batch is read and verified; a wrong one is answered with
-//! CORRUPT_MESSAGE, told on stderr, and makes the exit status 1.
+//! `null-broker [--partitions N] [--check]` listens on a free port of 127.0.0.1 and prints it.
+//! Every topic exists and has N partitions. It ends when its standard input does, and prints what
+//! it got as a line of JSON. With `--check` every batch is read and verified; a wrong one is
+//! answered with CORRUPT_MESSAGE, told on stderr, and makes the exit status 1.
 //!
 //! A thread per connection, each of which parses a request on the fly and lets the kernel drop the
 //! record bytes: they are not even copied out of the socket.

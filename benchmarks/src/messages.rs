@@ -1,5 +1,5 @@
-//! What the broker answers: which requests, in which versions, and the bodies of those that carry no
-//! records.
+//! What the broker answers: which requests, in which versions, and the bodies of those that carry
+//! no records.
 
 use crate::wire::{Reader, Writer};
 use std::io;
@@ -27,7 +27,8 @@ const UNKNOWN_TOPIC_ID: i16 = 100;
 const UNSUPPORTED_VERSION: i16 = 35;
 const NODE: i32 = 1;
 const HOST: &[u8] = b"127.0.0.1";
-/// A topic's id is this and its name's hash, so that a name need not be remembered to be known again.
+/// A topic's id is this and its name's hash, so that a name need not be remembered to be known
+/// again.
 const TOPIC_ID: u64 = 0x6e75_6c6c_2d62_726f;
 
 /// Whether the broker takes this version.
