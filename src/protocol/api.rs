@@ -1,9 +1,10 @@
 //! The APIs: keys, versions, request and response headers, frames, error codes.
 //!
-//! A frame is an `int32` length and that many bytes: a header and a body. Request header v1 has key, version,
-//! correlation id and client id, v2 adds tagged fields (and keeps the `int16` client id); response header v0 has the
-//! correlation id, v1 adds tagged fields. Flexible versions use v2 and v1, except that the response to ApiVersions
-//! always has header v0 (KIP-511), so that a client can read the answer of a broker that is older than it thought.
+//! A frame is an `int32` length and that many bytes: a header and a body. Request header v1 has
+//! key, version, correlation id and client id, v2 adds tagged fields (and keeps the `int16` client
+//! id); response header v0 has the correlation id, v1 adds tagged fields. Flexible versions use v2
+//! and v1, except that the response to ApiVersions always has header v0 (KIP-511), so that a client
+//! can read the answer of a broker that is older than it thought.
 
 use std::ops::RangeInclusive;
 
@@ -98,7 +99,8 @@ impl std::fmt::Display for ApiKey {
 
 /// A request's or a response's body.
 ///
-/// [`Message::to_vec`] and [`Message::from_bytes`] are the doors; the other two are what a message file writes.
+/// [`Message::to_vec`] and [`Message::from_bytes`] are the doors; the other two are what a message
+/// file writes.
 pub trait Message: Sized {
     /// The API that it belongs to.
     const KEY: ApiKey;
@@ -119,7 +121,8 @@ pub trait Message: Sized {
         Ok(out.into_vec())
     }
 
-    /// The body from bytes. Records share them. Bytes behind the last field are ignored, as Kafka's clients do.
+    /// The body from bytes. Records share them. Bytes behind the last field are ignored, as Kafka's
+    /// clients do.
     fn from_bytes(version: i16, body: &Bytes) -> Result<Self> {
         check_version::<Self>(version)?;
         Self::decode(&mut Reader::shared(body, version, Self::KEY.is_flexible(version)))
@@ -162,8 +165,8 @@ pub struct RequestHeader {
 }
 
 impl RequestHeader {
-    /// Splits a frame (without its length) into header and body. The tagged fields of a key that this crate doesn't
-    /// speak are left in the body, since nobody can tell whether there are any.
+    /// Splits a frame (without its length) into header and body. The tagged fields of a key that
+    /// this crate doesn't speak are left in the body, since nobody can tell whether there are any.
     pub fn split(frame: &Bytes) -> Result<(RequestHeader, Bytes)> {
         let mut input = Reader::shared(frame, 0, false);
         let (api_key, api_version) = (input.i16()?, input.i16()?);
@@ -251,8 +254,8 @@ pub fn split_response(key: ApiKey, version: i16, frame: &Bytes) -> Result<(i32, 
 /// The bytes of a frame's length.
 pub const LENGTH_BYTES: usize = 4;
 
-/// How many bytes follow the length at the start of `received`; `None` if it isn't all there yet. A length that is
-/// negative or above `most` is an error: nothing may be reserved for it.
+/// How many bytes follow the length at the start of `received`; `None` if it isn't all there yet. A
+/// length that is negative or above `most` is an error: nothing may be reserved for it.
 pub fn frame_len(received: &[u8], most: usize) -> Result<Option<usize>> {
     let Some(prefix) = received.first_chunk() else { return Ok(None) };
     let length = i32::from_be_bytes(*prefix);
@@ -341,5 +344,76 @@ impl ErrorCode {
     /// Whether there is none.
     pub fn is_none(self) -> bool {
         self == ErrorCode::NONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::messages::{
+        ApiVersionsRequest, MetadataRequest, MetadataResponse, ProduceRequest,
+    };
+
+    #[test]
+    fn keys_come_back() {
+        for key in ApiKey::ALL {
+            assert_eq!(ApiKey::from_code(key.code()), Some(key));
+        }
+        assert_eq!(ApiKey::from_code(-1), None);
+    }
+
+    #[test]
+    fn frame_lengths() {
+        assert_eq!(frame_len(&[], 100).unwrap(), None);
+        assert_eq!(frame_len(&[0x7f, 0xff, 0xff], 100).unwrap(), None);
+        assert_eq!(frame_len(&[0, 0, 0, 0], 100).unwrap(), Some(0));
+        assert_eq!(frame_len(&[0, 0, 0, 100, 9], 100).unwrap(), Some(100));
+        assert!(frame_len(&[0, 0, 0, 101], 100).is_err());
+        assert!(frame_len(&[0xff, 0xff, 0xff, 0xff], 100).is_err());
+        assert!(frame_len(b"HTTP/1.1 400", 100_000_000).is_err());
+        assert!(request_head(ApiKey::Produce, 9, 0, None, i32::MAX as usize).is_err());
+        assert!(request_head(ApiKey::Produce, 9, 0, None, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn versions_outside_are_refused() {
+        let request = ProduceRequest::default();
+        for version in [i16::MIN, -1, 2, 14, i16::MAX] {
+            let error = request.to_vec(version).unwrap_err();
+            assert_eq!(error.status, status::UNSUPPORTED);
+            assert!(ProduceRequest::from_bytes(version, &Bytes::new()).is_err());
+        }
+        assert!(MetadataRequest::VERSIONS.contains(MetadataRequest::CLIENT_VERSIONS.start()));
+        assert!(MetadataRequest::VERSIONS.contains(MetadataRequest::CLIENT_VERSIONS.end()));
+    }
+
+    #[test]
+    fn errors_name_the_message() {
+        let error = MetadataResponse::from_bytes(12, &Bytes::from_static(&[0, 0])).unwrap_err();
+        assert_eq!(error.status, status::PROTOCOL);
+        assert!(error.message.starts_with("Metadata v12: "), "{error}");
+    }
+
+    #[test]
+    fn trailing_bytes_are_ignored() {
+        let mut body = MetadataResponse::default().to_vec(9).unwrap();
+        body.extend_from_slice(b"more");
+        let read = MetadataResponse::from_bytes(9, &body.into()).unwrap();
+        assert_eq!(read, MetadataResponse::default());
+    }
+
+    #[test]
+    fn cut_headers_are_errors() {
+        let request = ApiVersionsRequest::default();
+        let frame = Bytes::from(request_frame(&request, 4, 1, Some("me")).unwrap());
+        let header = frame.len() - request.to_vec(4).unwrap().len();
+        for end in LENGTH_BYTES..header {
+            assert!(RequestHeader::split(&frame.slice(LENGTH_BYTES..end)).is_err(), "to {end}");
+        }
+        let frame = Bytes::from(response_frame(&MetadataResponse::default(), 9, 1).unwrap());
+        for end in LENGTH_BYTES..LENGTH_BYTES + 5 {
+            let cut = frame.slice(LENGTH_BYTES..end);
+            assert!(split_response(ApiKey::Metadata, 9, &cut).is_err(), "to {end}");
+        }
     }
 }

@@ -1,11 +1,17 @@
-//! The primitive types of the protocol: fixed integers, varints, strings, bytes, arrays, tagged fields.
+//! The primitive types of the protocol: fixed integers, varints, strings, bytes, arrays, tagged
+//! fields.
 //!
-//! A [`Reader`] and a [`Writer`] know the version of the message they work on and whether it is flexible (KIP-482),
-//! so the messages name each field once and the same call reads `STRING` or `COMPACT_STRING`.
-//! Reading never panics and never reserves more than the remaining bytes could fill: an array's count is compared
-//! with the bytes left divided by the least an element takes. Unknown tagged fields are skipped.
+//! A [`Reader`] and a [`Writer`] know the version of the message they work on and whether it is
+//! flexible (KIP-482), so the messages name each field once and the same call reads `STRING` or
+//! `COMPACT_STRING`. Reading never panics and never reserves more than the remaining bytes could
+//! fill: an array's count is compared with the bytes left divided by the least an element takes.
+//! Unknown tagged fields are skipped.
+
+mod writer;
 
 use bytes::Bytes;
+
+pub use writer::{Tags, Writer};
 
 use crate::error::{Error, Result, status};
 
@@ -166,7 +172,13 @@ impl<'a> Reader<'a> {
 
     fn string_bytes(&mut self) -> Result<Option<&'a [u8]>> {
         let length = if self.flexible { self.compact()? } else { Self::plain(self.i16()?.into())? };
-        length.map(|length| self.take(length)).transpose()
+        match length {
+            // Kafka's limit holds for compact strings too.
+            Some(length) if length > MAX_STRING => {
+                Err(malformed(format!("a string of {length} bytes (most: {MAX_STRING})")))
+            }
+            _ => length.map(|length| self.take(length)).transpose(),
+        }
     }
 
     /// `NULLABLE_STRING`, borrowed.
@@ -189,13 +201,14 @@ impl<'a> Reader<'a> {
         self.str().map(str::to_owned)
     }
 
-    /// A nullable string for people: broken UTF-8 is repaired, since a bad character in an explanation is no reason
-    /// to lose the response it is in.
+    /// A nullable string for people: broken UTF-8 is repaired, since a bad character in an
+    /// explanation is no reason to lose the response it is in.
     pub fn nullable_text(&mut self) -> Result<Option<String>> {
         Ok(self.string_bytes()?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
     }
 
-    /// `NULLABLE_STRING` with an `int16` length whatever the version: the client id of a request header.
+    /// `NULLABLE_STRING` with an `int16` length whatever the version: the client id of a request
+    /// header.
     pub fn nullable_str16(&mut self) -> Result<Option<&'a str>> {
         let length = Self::plain(self.i16()?.into())?;
         length.map(|length| self.take(length).and_then(utf8)).transpose()
@@ -212,7 +225,8 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// A nullable array. `least` is the fewest bytes that an element takes in any version, and not 0.
+    /// A nullable array. `least` is the fewest bytes that an element takes in any version, and not
+    /// 0.
     pub fn nullable_array<T>(
         &mut self,
         least: usize,
@@ -243,8 +257,8 @@ impl<'a> Reader<'a> {
         self.nullable_array(least, element)?.ok_or_else(|| malformed("null where an array must be"))
     }
 
-    /// The tagged fields at the end of a structure, if the version has them. `known` is called for each with a
-    /// reader limited to that field and leaves those alone that it doesn't know.
+    /// The tagged fields at the end of a structure, if the version has them. `known` is called for
+    /// each with a reader limited to that field and leaves those alone that it doesn't know.
     pub fn tags(
         &mut self,
         mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<()>,
@@ -276,230 +290,194 @@ fn utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| malformed("a string that is not UTF-8"))
 }
 
-/// Writes a message from front to back.
-#[derive(Debug)]
-pub struct Writer {
-    out: Vec<u8>,
-    version: i16,
-    flexible: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-impl Writer {
-    /// An empty message.
-    pub fn new(version: i16, flexible: bool) -> Writer {
-        Writer { out: Vec::new(), version, flexible }
+    fn plain(bytes: &[u8]) -> Reader<'_> {
+        Reader::new(bytes, 0, false)
     }
 
-    /// Appends to what is there already.
-    pub fn append(out: Vec<u8>, version: i16, flexible: bool) -> Writer {
-        Writer { out, version, flexible }
+    fn flexible(bytes: &[u8]) -> Reader<'_> {
+        Reader::new(bytes, 0, true)
     }
 
-    /// The version of the message.
-    pub fn version(&self) -> i16 {
-        self.version
-    }
-
-    /// Whether the message uses compact types and tagged fields.
-    pub fn is_flexible(&self) -> bool {
-        self.flexible
-    }
-
-    /// How many bytes there are.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Whether nothing was written yet.
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
-
-    /// What was written.
-    pub fn into_vec(self) -> Vec<u8> {
-        self.out
-    }
-
-    /// Bytes as they are.
-    pub fn raw(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
-    /// `BOOLEAN`.
-    pub fn bool(&mut self, value: bool) {
-        self.out.push(value.into());
-    }
-
-    /// `INT8`.
-    pub fn i8(&mut self, value: i8) {
-        self.raw(&value.to_be_bytes());
-    }
-
-    /// `INT16`.
-    pub fn i16(&mut self, value: i16) {
-        self.raw(&value.to_be_bytes());
-    }
-
-    /// `INT32`.
-    pub fn i32(&mut self, value: i32) {
-        self.raw(&value.to_be_bytes());
-    }
-
-    /// `INT64`.
-    pub fn i64(&mut self, value: i64) {
-        self.raw(&value.to_be_bytes());
-    }
-
-    /// `UUID`.
-    pub fn uuid(&mut self, value: Uuid) {
-        self.raw(&value);
-    }
-
-    /// `UNSIGNED_VARINT`.
-    pub fn unsigned_varint(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.out.push(value.to_le_bytes()[0] | 0x80);
-            value >>= 7;
+    #[test]
+    fn varints_of_kafka() {
+        let varints: [(i32, &[u8]); 13] = [
+            (0, &[0x00]),
+            (-1, &[0x01]),
+            (1, &[0x02]),
+            (63, &[0x7e]),
+            (-64, &[0x7f]),
+            (64, &[0x80, 0x01]),
+            (-65, &[0x81, 0x01]),
+            (8191, &[0xfe, 0x7f]),
+            (-8192, &[0xff, 0x7f]),
+            (8192, &[0x80, 0x80, 0x01]),
+            (1_048_575, &[0xfe, 0xff, 0x7f]),
+            (i32::MAX, &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
+            (i32::MIN, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+        ];
+        for (value, bytes) in varints {
+            assert_eq!(plain(bytes).varint().unwrap(), value);
+            assert_eq!(plain(bytes).varlong().unwrap(), i64::from(value));
         }
-        self.out.push(value.to_le_bytes()[0]);
-    }
-
-    /// A compact length or count: one more than it is, 0 for null.
-    fn compact(&mut self, length: Option<usize>) -> Result<()> {
-        let written = length.map_or(Some(0), |length| u32::try_from(length).ok()?.checked_add(1));
-        self.unsigned_varint(written.ok_or_else(|| malformed("a length above 32 bits"))?);
-        Ok(())
-    }
-
-    /// A length or count in an `int32`, -1 for null; or compact.
-    fn length(&mut self, length: Option<usize>) -> Result<()> {
-        if self.flexible {
-            return self.compact(length);
+        let mut max = [0xff; 10];
+        (max[0], max[9]) = (0xfe, 0x01);
+        assert_eq!(plain(&max).varlong().unwrap(), i64::MAX);
+        max[0] = 0xff;
+        assert_eq!(plain(&max).varlong().unwrap(), i64::MIN);
+        for (value, bytes) in
+            [(8192, &[0x80, 0x40][..]), (0x7fff_ffff, &[0xff, 0xff, 0xff, 0xff, 0x07])]
+        {
+            assert_eq!(plain(bytes).unsigned_varint().unwrap(), value);
+            let mut out = Writer::new(0, true);
+            out.unsigned_varint(value);
+            assert_eq!(out.into_vec(), bytes);
         }
-        let written = length.map_or(Ok(-1), i32::try_from);
-        self.i32(written.map_err(|_| malformed("a length above 31 bits"))?);
-        Ok(())
     }
 
-    /// `STRING`.
-    pub fn string(&mut self, value: &str) -> Result<()> {
-        self.nullable_string(Some(value))
+    #[test]
+    fn varints_too_long_or_cut_are_errors() {
+        let six = [0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+        assert!(plain(&six).varint().is_err());
+        assert!(plain(&six).unsigned_varint().is_err());
+        assert!(plain(&[0x80, 0x80, 0x80, 0x80, 0x10]).unsigned_varint().is_err(), "33 bits");
+        let mut eleven = [0x80; 11];
+        eleven[10] = 0x01;
+        assert!(plain(&eleven).varlong().is_err());
+        eleven[9] = 0x02;
+        assert!(plain(&eleven[..10]).varlong().is_err(), "65 bits");
+        assert!(plain(&[0x80]).varint().is_err());
+        assert!(plain(&[]).varint().is_err());
     }
 
-    /// `STRING` of a field that other versions may leave null.
-    pub fn required_string(&mut self, value: Option<&str>) -> Result<()> {
-        self.string(value.ok_or_else(|| malformed("null where this version needs a string"))?)
-    }
-
-    /// `NULLABLE_STRING`.
-    pub fn nullable_string(&mut self, value: Option<&str>) -> Result<()> {
-        if !self.flexible {
-            return self.nullable_string16(value);
+    #[test]
+    fn null_is_not_empty() {
+        for flexible in [false, true] {
+            let mut out = Writer::new(0, flexible);
+            out.nullable_string(None).unwrap();
+            out.nullable_string(Some("")).unwrap();
+            out.records(None).unwrap();
+            out.records(Some(b"")).unwrap();
+            out.null_array().unwrap();
+            out.array_i32(&[]).unwrap();
+            let bytes = out.into_vec();
+            let mut r = Reader::new(&bytes, 0, flexible);
+            assert_eq!(r.nullable_string().unwrap(), None);
+            assert_eq!(r.nullable_string().unwrap().as_deref(), Some(""));
+            assert_eq!(r.records().unwrap(), None);
+            assert_eq!(r.records().unwrap().as_deref(), Some(&b""[..]));
+            assert_eq!(r.nullable_array(4, Reader::i32).unwrap(), None);
+            assert_eq!(r.nullable_array(4, Reader::i32).unwrap(), Some(vec![]));
+            assert_eq!(r.remaining(), 0);
         }
-        // Kafka's limit holds for compact strings too.
-        check_string(value)?;
-        self.compact(value.map(str::len))?;
-        self.raw(value.unwrap_or_default().as_bytes());
-        Ok(())
+        for null in [plain(&[0xff; 4]), flexible(&[0])] {
+            assert!(null.clone().str().is_err());
+            assert!(null.clone().array(4, Reader::i32).is_err());
+        }
+        assert!(Writer::new(0, false).required_string(None).is_err());
     }
 
-    /// `NULLABLE_STRING` with an `int16` length whatever the version: the client id of a request header.
-    pub fn nullable_string16(&mut self, value: Option<&str>) -> Result<()> {
-        self.i16(check_string(value)?);
-        self.raw(value.unwrap_or_default().as_bytes());
-        Ok(())
+    #[test]
+    fn lengths_below_null_are_errors() {
+        assert!(plain(&[0xff, 0xfe]).nullable_str().is_err());
+        assert!(plain(&[0xff, 0xff, 0xff, 0xfe]).records().is_err());
+        assert!(plain(&[0x80, 0, 0, 0]).nullable_array(1, Reader::i8).is_err());
     }
 
-    /// The length of `RECORDS` that follow.
-    pub fn records_len(&mut self, length: Option<usize>) -> Result<()> {
-        self.length(length)
+    /// A count is refused before the first element is looked at.
+    #[test]
+    fn counts_beyond_the_bytes_are_errors() {
+        let never = |_: &mut Reader<'_>| -> Result<()> { panic!("an element was read") };
+        assert!(plain(&[0x7f, 0xff, 0xff, 0xff]).array(1, never).is_err());
+        assert!(plain(&[0, 0, 0, 3, 1, 2, 3, 4, 5]).array(2, never).is_err());
+        assert!(flexible(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1]).array(1, never).is_err());
+        assert!(plain(&[0, 0, 0, 2, 1, 2, 3, 4]).array(2, Reader::i16).is_ok());
+        assert!(flexible(&[3, 1, 2]).array(1, Reader::i8).is_ok());
+        assert!(flexible(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1]).str().is_err());
     }
 
-    /// `RECORDS`, nullable.
-    pub fn records(&mut self, value: Option<&[u8]>) -> Result<()> {
-        self.records_len(value.map(<[u8]>::len))?;
-        self.raw(value.unwrap_or_default());
-        Ok(())
-    }
-
-    /// The count of an array whose elements follow.
-    pub fn array_len(&mut self, count: usize) -> Result<()> {
-        self.length(Some(count))
-    }
-
-    /// An array that is null.
-    pub fn null_array(&mut self) -> Result<()> {
-        self.length(None)
-    }
-
-    /// An array.
-    pub fn array<T>(
-        &mut self,
-        elements: &[T],
-        mut element: impl FnMut(&mut Self, &T) -> Result<()>,
-    ) -> Result<()> {
-        self.array_len(elements.len())?;
-        elements.iter().try_for_each(|value| element(self, value))
-    }
-
-    /// An array of `INT32`.
-    pub fn array_i32(&mut self, elements: &[i32]) -> Result<()> {
-        self.array(elements, |w, value| {
-            w.i32(*value);
+    #[test]
+    fn tags_are_found_skipped_and_limited() {
+        let mut out = Writer::new(0, true);
+        let mut tags = out.new_tags();
+        for (tag, value) in [(0, 7), (1, 8), (500, 9)] {
+            tags.add(tag, |w| {
+                w.i32(value);
+                Ok(())
+            })
+            .unwrap();
+        }
+        out.tags(&tags);
+        out.i8(42);
+        let bytes = out.into_vec();
+        let mut found = None;
+        let mut r = flexible(&bytes);
+        r.tags(|tag, r| {
+            if tag == 1 {
+                found = Some(r.i32()?);
+                assert!(r.i8().is_err(), "a field reads into its neighbour");
+            }
             Ok(())
         })
+        .unwrap();
+        assert_eq!(found, Some(8));
+        assert_eq!(r.i8().unwrap(), 42);
+
+        assert!(flexible(&[1, 0, 5, 0]).skip_tags().is_err(), "a size beyond the end");
+        assert!(flexible(&[0xff, 0xff, 0xff, 0xff, 0x0f]).skip_tags().is_err());
+        assert!(plain(&[]).skip_tags().is_ok(), "old versions have none");
     }
 
-    /// The end of a structure without tagged fields.
-    pub fn no_tags(&mut self) {
-        if self.flexible {
-            self.out.push(0);
+    #[test]
+    fn old_versions_write_no_tags() {
+        let mut out = Writer::new(0, false);
+        let mut tags = out.new_tags();
+        tags.add(0, |_| panic!("a field was written")).unwrap();
+        out.tags(&tags);
+        out.no_tags();
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn strings_have_a_limit_and_an_encoding() {
+        let longest = "x".repeat(MAX_STRING);
+        let longer = "x".repeat(MAX_STRING + 1);
+        for flexible in [false, true] {
+            assert!(Writer::new(0, flexible).string(&longest).is_ok());
+            assert!(Writer::new(0, flexible).string(&longer).is_err());
         }
+        let mut compact = Writer::new(0, true);
+        compact.records(Some(longer.as_bytes())).unwrap();
+        assert!(flexible(&compact.into_vec()).str().is_err());
+        assert!(plain(&[0, 1, 0xff]).str().is_err());
+        assert!(plain(&[0, 1, 0xff]).nullable_str16().is_err());
+        let text = plain(&[0, 2, b'a', 0xff]).nullable_text().unwrap();
+        assert_eq!(text.as_deref(), Some("a\u{fffd}"));
     }
 
-    /// The end of a structure with tagged fields.
-    pub fn tags(&mut self, tags: &Tags) {
-        if self.flexible {
-            self.unsigned_varint(tags.count);
-            self.raw(&tags.fields.out);
+    #[test]
+    fn records_are_shared_where_they_can_be() {
+        let input = Bytes::from_static(&[0, 0, 0, 3, 1, 2, 3]);
+        let shared = Reader::shared(&input, 0, false).records().unwrap().unwrap();
+        assert_eq!(shared, [1, 2, 3][..]);
+        assert_eq!(shared.as_ptr(), input.slice(4..).as_ptr());
+        let copied = plain(&input).records().unwrap().unwrap();
+        assert_eq!(copied, shared);
+    }
+
+    proptest! {
+        #[test]
+        fn unsigned_varints_come_back(value: u32) {
+            let mut out = Writer::new(0, true);
+            out.unsigned_varint(value);
+            let bytes = out.into_vec();
+            let mut r = plain(&bytes);
+            prop_assert_eq!(r.unsigned_varint().unwrap(), value);
+            prop_assert_eq!(r.remaining(), 0);
         }
-    }
-
-    /// An empty set of tagged fields for a message of this version.
-    pub fn new_tags(&self) -> Tags {
-        Tags { count: 0, fields: Writer::new(self.version, self.flexible) }
-    }
-}
-
-fn check_string(value: Option<&str>) -> Result<i16> {
-    match value {
-        None => Ok(-1),
-        Some(text) => i16::try_from(text.len()).map_err(|_| {
-            malformed(format!("a string of {} bytes (most: {MAX_STRING})", text.len()))
-        }),
-    }
-}
-
-/// Tagged fields on their way into a message; add them in ascending order.
-#[derive(Debug)]
-pub struct Tags {
-    count: u32,
-    fields: Writer,
-}
-
-impl Tags {
-    /// Adds a field. Where the version has none, nothing happens.
-    pub fn add(&mut self, tag: u32, field: impl FnOnce(&mut Writer) -> Result<()>) -> Result<()> {
-        if !self.fields.flexible {
-            return Ok(());
-        }
-        let mut value = Writer::new(self.fields.version, true);
-        field(&mut value)?;
-        self.fields.unsigned_varint(tag);
-        let size = u32::try_from(value.len()).map_err(|_| malformed("a tagged field too long"))?;
-        self.fields.unsigned_varint(size);
-        self.fields.raw(&value.out);
-        self.count += 1;
-        Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! CRC-32C (Castagnoli): of bytes, by the `crc32c` crate; and of two parts put together, by arithmetic.
+//! CRC-32C (Castagnoli): of bytes, by the `crc32c` crate; and of two parts put together, by
+//! arithmetic.
 //!
-//! A batch's checksum covers 40 header bytes that are known only when the batch leaves, and records that may have
-//! been ready long before. So the records' CRC is taken once, together with the factor that moves another CRC in
-//! front of that many bytes; stamping is then one multiplication in GF(2)\[x\] modulo the polynomial.
+//! A batch's checksum covers 40 header bytes that are known only when the batch leaves, and records
+//! that may have been ready long before. So the records' CRC is taken once, together with the
+//! factor that moves another CRC in front of that many bytes; stamping is then one multiplication
+//! in GF(2)\[x\] modulo the polynomial.
 //!
 //! Polynomials are reflected as the CRC is: bit 31 of a `u32` stands for x^0, bit 0 for x^31.
 
@@ -24,7 +26,8 @@ pub fn append(crc: u32, more: &[u8]) -> u32 {
 pub struct ShiftFactor(u32);
 
 impl ShiftFactor {
-    /// The factor for `len` bytes. One multiplication per set bit of `len`: keep it beside the CRC of those bytes.
+    /// The factor for `len` bytes. One multiplication per set bit of `len`: keep it beside the CRC
+    /// of those bytes.
     pub fn for_len(len: usize) -> ShiftFactor {
         let mut factor = ONE;
         let mut bits = len;
@@ -41,7 +44,8 @@ impl ShiftFactor {
     }
 }
 
-/// The CRC of two parts, from the CRC of the first, the factor for the second's length, and the second's CRC.
+/// The CRC of two parts, from the CRC of the first, the factor for the second's length, and the
+/// second's CRC.
 pub fn combine(first: u32, factor: ShiftFactor, second: u32) -> u32 {
     multiply(first, factor.0) ^ second
 }
@@ -67,16 +71,17 @@ const fn powers() -> [u32; usize::BITS as usize] {
 
 /// The product modulo the polynomial.
 const fn multiply(a: u32, b: u32) -> u32 {
-    // The product's bit k stands for x^(62-k); one to the left, the upper half is x^31..x^0 as in any CRC, and the
-    // lower half the same times x^32.
+    // The product's bit k stands for x^(62-k); one to the left, the upper half is x^31..x^0 as in
+    // any CRC, and the lower half the same times x^32.
     let product = carryless_product(a, b) << 1;
     let [h0, h1, h2, h3, l0, l1, l2, l3] = product.to_be_bytes();
     u32::from_be_bytes([h0, h1, h2, h3]) ^ times_x32(u32::from_be_bytes([l0, l1, l2, l3]))
 }
 
-/// The product over GF(2), not reduced. Each factor is cut into four with three zeros between two bits; then a plain
-/// multiplication adds at most 8 ones per bit, which fits into the zeros, and the lowest bit of each sum is the XOR.
-/// That needs no branch, no table and no special instruction.
+/// The product over GF(2), not reduced. Each factor is cut into four with three zeros between two
+/// bits; then a plain multiplication adds at most 8 ones per bit, which fits into the zeros, and
+/// the lowest bit of each sum is the XOR. That needs no branch, no table and no special
+/// instruction.
 const fn carryless_product(a: u32, b: u32) -> u64 {
     const EVERY_FOURTH: u64 = 0x1111_1111_1111_1111;
     const fn every_fourth(of: u32, from: u32) -> u64 {
@@ -186,7 +191,10 @@ mod tests {
         }
 
         #[test]
-        fn combines_any_split(bytes in proptest::collection::vec(any::<u8>(), 0..5000), at: prop::sample::Index) {
+        fn combines_any_split(
+            bytes in proptest::collection::vec(any::<u8>(), 0..5000),
+            at: prop::sample::Index,
+        ) {
             let at = if bytes.is_empty() { 0 } else { at.index(bytes.len()) };
             let (first, second) = bytes.split_at(at);
             let factor = ShiftFactor::for_len(second.len());
@@ -196,8 +204,8 @@ mod tests {
         /// A CRC in front of zeros needs no bytes to compare: lengths that nobody wants to sum up.
         #[test]
         fn factors_add_up(a in 0_usize..1 << 40, b in 0_usize..1 << 40) {
-            let (ShiftFactor(fa), ShiftFactor(fb)) = (ShiftFactor::for_len(a), ShiftFactor::for_len(b));
-            prop_assert_eq!(multiply(fa, fb), ShiftFactor::for_len(a + b).0);
+            let product = multiply(ShiftFactor::for_len(a).0, ShiftFactor::for_len(b).0);
+            prop_assert_eq!(product, ShiftFactor::for_len(a + b).0);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The wire protocol: bytes to values and back, nothing else. No sockets, no threads, no state.
 //!
-//! `codec` reads and writes the primitive types, `api` knows the APIs, their headers and frames, `messages` has a
-//! file per API with both directions of every version (the client sends one half, the mock cluster the other),
-//! `record_batch` is the format v2 of KIP-98, `crc32c` its checksum. Whatever comes from outside is checked here:
-//! a count or length is compared with the bytes that are left before anything is reserved, nothing panics.
+//! `codec` reads and writes the primitive types, `api` knows the APIs, their headers and frames,
+//! `messages` has a file per API with both directions of every version (the client sends one half,
+//! the mock cluster the other), `record_batch` is the format v2 of KIP-98, `crc32c` its checksum.
+//! Whatever comes from outside is checked here: a count or length is compared with the bytes that
+//! are left before anything is reserved, nothing panics.
 
 #![cfg_attr(
     not(test),

@@ -1,11 +1,10 @@
 //! Record batches, format v2 (KIP-98): 61 header bytes and the records area.
 //!
-//! Writing is cut in two. A record is encoded by the thread that sends it, in one pass into memory that was reserved
-//! by arithmetic ([`Record`]); the header is stamped when the batch leaves ([`BatchHeader::encode`]), from the CRC of
-//! the records area and a shift factor, so that no record is read again. Reading ([`RecordBatch`], [`RecordReader`])
-//! borrows and checks everything; a record it has given is right to its last header.
-
-use bytes::Bytes;
+//! Writing is cut in two. A record is encoded by the thread that sends it, in one pass into memory
+//! that was reserved by arithmetic ([`Record`]); the header is stamped when the batch leaves
+//! ([`BatchHeader::encode`]), from the CRC of the records area and a shift factor, so that no
+//! record is read again. Reading ([`RecordBatch`], [`RecordReader`]) borrows and checks everything;
+//! a record it has given is right to its last header.
 
 use super::codec::Reader;
 use super::crc32c::{self, ShiftFactor};
@@ -82,7 +81,8 @@ impl Default for BatchHeader {
 }
 
 impl BatchHeader {
-    /// The header's bytes for a records area of this length, with this CRC, whose length has this factor.
+    /// The header's bytes for a records area of this length, with this CRC, whose length has this
+    /// factor.
     pub fn encode(
         &self,
         records_len: usize,
@@ -184,8 +184,9 @@ pub struct Record<'a> {
     pub headers: &'a [Header<'a>],
 }
 
-/// The bytes of key, value and headers with their lengths: the part of a record's length that depends on nothing in
-/// the batch, so that it can be known before the batch's lock is taken. Saturates.
+/// The bytes of key, value and headers with their lengths: the part of a record's length that
+/// depends on nothing in the batch, so that it can be known before the batch's lock is taken.
+/// Saturates.
 pub fn payload_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {
     let mut len = nullable_len(key).saturating_add(nullable_len(value));
     len += varint_len(headers.len());
@@ -202,7 +203,8 @@ pub fn body_len(timestamp_delta: i64, offset_delta: i32, payload_len: usize) -> 
     payload_len.saturating_add(1 + deltas)
 }
 
-/// The bytes of a record, given [`body_len`]. Where it is above 5 + `i32::MAX` there is no such record.
+/// The bytes of a record, given [`body_len`]. Where it is above 5 + `i32::MAX` there is no such
+/// record.
 pub fn record_len(body_len: usize) -> usize {
     body_len.saturating_add(varint_len(body_len))
 }
@@ -219,7 +221,8 @@ fn varint_len(length: usize) -> usize {
     bits_len((length as u64) << 1)
 }
 
-/// The bytes of an unsigned varint: its bits divided by 7, rounded up, at least 1; without a branch.
+/// The bytes of an unsigned varint: its bits divided by 7, rounded up, at least 1; without a
+/// branch.
 fn bits_len(value: u64) -> usize {
     ((70 - (value | 1).leading_zeros()) / 7) as usize
 }
@@ -240,12 +243,12 @@ impl Record<'_> {
         record_len(self.body_len())
     }
 
-    /// Encodes the record to the front of `out`, given its [`Record::body_len`], and says how many bytes that was;
-    /// `None` if it doesn't fit (what was written then means nothing).
+    /// Encodes the record to the front of `out`, given its [`Record::body_len`], and says how many
+    /// bytes that was; `None` if it doesn't fit (what was written then means nothing).
+    #[inline]
     pub fn encode(&self, body_len: usize, out: &mut [u8]) -> Option<usize> {
-        let room = out.len();
-        let mut out = Output(out);
         i32::try_from(body_len).ok()?;
+        let mut out = Output { out, at: 0 };
         out.length(body_len)?;
         out.byte(0)?;
         out.varint(zigzag(self.timestamp_delta))?;
@@ -257,24 +260,41 @@ impl Record<'_> {
             out.nullable(Some(header.key))?;
             out.nullable(header.value)?;
         }
-        Some(room - out.0.len())
+        Some(out.at)
     }
 }
 
-/// The rest of the memory that a record is encoded into.
-struct Output<'a>(&'a mut [u8]);
+/// The memory that a record is encoded into.
+struct Output<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
 
 impl Output<'_> {
-    #[inline]
+    #[inline(always)]
     fn byte(&mut self, byte: u8) -> Option<()> {
-        let (first, rest) = std::mem::take(&mut self.0).split_first_mut()?;
-        *first = byte;
-        self.0 = rest;
+        *self.out.get_mut(self.at)? = byte;
+        self.at += 1;
         Some(())
     }
 
-    #[inline]
-    fn varint(&mut self, mut bits: u64) -> Option<()> {
+    /// Lengths and deltas mostly take one byte or two; those are written without a loop.
+    #[inline(always)]
+    fn varint(&mut self, bits: u64) -> Option<()> {
+        if bits < 1 << 7 {
+            return self.byte(bits.to_le_bytes()[0]);
+        }
+        if bits < 1 << 14 {
+            let two = self.out.get_mut(self.at..)?.first_chunk_mut::<2>()?;
+            *two = [bits.to_le_bytes()[0] | 0x80, (bits >> 7).to_le_bytes()[0]];
+            self.at += 2;
+            return Some(());
+        }
+        self.long_varint(bits)
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self, mut bits: u64) -> Option<()> {
         while bits >= 0x80 {
             self.byte(bits.to_le_bytes()[0] | 0x80)?;
             bits >>= 7;
@@ -282,19 +302,19 @@ impl Output<'_> {
         self.byte(bits.to_le_bytes()[0])
     }
 
-    #[inline]
+    #[inline(always)]
     fn length(&mut self, length: usize) -> Option<()> {
         self.varint((length as u64) << 1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn nullable(&mut self, bytes: Option<&[u8]>) -> Option<()> {
         // -1 in zigzag.
         let Some(bytes) = bytes else { return self.byte(1) };
         self.length(bytes.len())?;
-        let (place, rest) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len())?;
-        place.copy_from_slice(bytes);
-        self.0 = rest;
+        let end = self.at + bytes.len();
+        self.out.get_mut(self.at..end)?.copy_from_slice(bytes);
+        self.at = end;
         Some(())
     }
 }
@@ -355,8 +375,8 @@ fn read_header<'a>(r: &mut Reader<'a>) -> Result<Header<'a>> {
     Ok(Header { key, value: read_nullable(r)? })
 }
 
-/// Reads records one after another from a slice: a records area, or one slab of it (records don't straddle slabs).
-/// After an error it gives nothing more.
+/// Reads records one after another from a slice: a records area, or one slab of it (records don't
+/// straddle slabs). After an error it gives nothing more.
 #[derive(Debug, Clone)]
 pub struct RecordReader<'a> {
     rest: &'a [u8],
@@ -416,14 +436,15 @@ impl<'a> Iterator for RecordReader<'a> {
 /// The records of several slices, as one.
 pub fn records_of<'a, S>(slabs: S) -> impl Iterator<Item = Result<RecordView<'a>>>
 where
-    S: IntoIterator<Item = &'a Bytes>,
+    S: IntoIterator<Item = &'a [u8]>,
 {
-    slabs.into_iter().flat_map(|slab| RecordReader::new(slab))
+    slabs.into_iter().flat_map(RecordReader::new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn unhex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> =
@@ -455,8 +476,9 @@ mod tests {
     #[test]
     fn golden_batch_of_rskafka() {
         let golden = unhex(concat!(
-            "00000000000000000000004b00000000022724fecd0000000000000000000061d59b770000000061d59b77ff",
-            "ffffffffffffffffffffffffff0000000132000000001668656c6c6f206b61666b610206666f6f06626172"
+            "00000000000000000000004b00000000022724fecd0000000000000000000061d59b770000000061d5",
+            "9b77ffffffffffffffffffffffffffff0000000132000000001668656c6c6f206b61666b610206666f",
+            "6f06626172"
         ));
         let headers = [Header { key: b"foo", value: Some(b"bar") }];
         let hello = Record { headers: &headers, ..record(Some(b""), Some(b"hello kafka")) };
@@ -506,6 +528,181 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(hex(&encode(header, &records)), hex(&golden));
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let headers = [Header { key: b"", value: Some(b"") }, Header { key: b"k", value: None }];
+        let records = [
+            Record { headers: &headers, ..record(Some(b""), None) },
+            Record { timestamp_delta: i64::MIN, offset_delta: i32::MAX, ..record(None, Some(b"")) },
+        ];
+        let mut bytes = encode(BatchHeader { base_offset: 9, ..Default::default() }, &records);
+        bytes.extend_from_slice(b"next");
+        let (batch, rest) = RecordBatch::split(&bytes).unwrap();
+        assert_eq!(rest, b"next");
+        assert!(batch.check_crc());
+        assert_eq!((batch.header.base_offset, batch.header.record_count), (9, 2));
+        assert_eq!(batch.header.partition_leader_epoch, -1);
+        let read: Vec<RecordView<'_>> = batch.records().map(Result::unwrap).collect();
+        assert_eq!((read[0].key, read[0].value), (Some(&b""[..]), None));
+        assert_eq!(read[0].headers.len(), 2);
+        assert!(read[0].headers.eq(headers));
+        assert_eq!((read[1].key, read[1].value), (None, Some(&b""[..])));
+        assert_eq!((read[1].timestamp_delta, read[1].offset_delta), (i64::MIN, i32::MAX));
+        assert_eq!(read[1].headers.count(), 0);
+    }
+
+    #[test]
+    fn reads_slab_after_slab() {
+        let mut slabs = Vec::new();
+        for i in 0..4 {
+            let record = Record { offset_delta: i, ..record(None, Some(b"v")) };
+            let mut slab = vec![0; record.encoded_len()];
+            record.encode(record.body_len(), &mut slab).unwrap();
+            slabs.push(slab);
+        }
+        let offsets = records_of(slabs.iter().map(Vec::as_slice)).map(|r| r.unwrap().offset_delta);
+        assert_eq!(offsets.collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn changed_bytes_have_another_sum() {
+        let bytes = encode(BatchHeader::default(), &[record(Some(b"key"), Some(b"value"))]);
+        for at in 21..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 4;
+            assert!(!RecordBatch::split(&changed).unwrap().0.check_crc(), "byte {at}");
+        }
+        let mut epoch = bytes;
+        epoch[12..16].copy_from_slice(&7_i32.to_be_bytes());
+        assert!(RecordBatch::split(&epoch).unwrap().0.check_crc());
+    }
+
+    #[test]
+    fn cut_and_wrong_batches_are_errors() {
+        let bytes = encode(BatchHeader::default(), &[record(Some(b"key"), Some(b"value"))]);
+        for length in 0..bytes.len() {
+            assert!(RecordBatch::split(&bytes[..length]).is_err(), "{length} bytes");
+        }
+        for batch_length in [i32::MIN, -1, 0, 48, i32::MAX] {
+            let mut wrong = bytes.clone();
+            wrong[8..12].copy_from_slice(&batch_length.to_be_bytes());
+            assert!(RecordBatch::split(&wrong).is_err(), "batch length {batch_length}");
+        }
+        for magic in [0, 1, 3, 0xff] {
+            let mut wrong = bytes.clone();
+            wrong[16] = magic;
+            assert!(RecordBatch::split(&wrong).is_err(), "magic {magic}");
+        }
+        let header = BatchHeader::default();
+        let too_long = i32::MAX as usize;
+        assert!(header.encode(too_long, 0, ShiftFactor::for_len(too_long)).is_err());
+    }
+
+    #[test]
+    fn wrong_records_are_errors_and_the_last_thing_read() {
+        let cases: [(&str, &[u8]); 12] = [
+            ("length -1", &[0x01]),
+            ("length beyond the end", &[0x0e, 0, 0, 0, 1, 1, 0]),
+            ("length of 6 bytes", &[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]),
+            ("no attributes", &[0x00]),
+            ("key length -2", &[0x0c, 0, 0, 0, 3, 1, 0]),
+            ("key beyond the end", &[0x0c, 0, 0, 0, 8, 1, 0]),
+            ("value beyond the end", &[0x0c, 0, 0, 0, 1, 4, 0]),
+            ("no header count", &[0x0a, 0, 0, 0, 1, 1]),
+            ("header count -1", &[0x0c, 0, 0, 0, 1, 1, 1]),
+            ("a header missing", &[0x0c, 0, 0, 0, 1, 1, 2]),
+            ("header key null", &[0x10, 0, 0, 0, 1, 1, 2, 1, 1]),
+            ("a byte too many", &[0x0e, 0, 0, 0, 1, 1, 0, 0]),
+        ];
+        for (what, bytes) in cases {
+            let mut reader = RecordReader::new(bytes);
+            let error = reader.next().unwrap().expect_err(what);
+            assert_eq!(error.status, status::PROTOCOL, "{what}");
+            assert!(reader.next().is_none(), "{what}");
+        }
+        let huge_count = [0x14, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f];
+        assert!(RecordReader::new(&huge_count).next().unwrap().is_err());
+        assert!(RecordReader::new(&[0x0c, 0, 0, 0, 1, 1, 0]).next().unwrap().is_ok());
+    }
+
+    #[test]
+    fn too_little_room_is_none() {
+        let headers = [Header { key: b"header", value: Some(b"its value") }];
+        let record = Record {
+            timestamp_delta: 100,
+            offset_delta: 10_000,
+            headers: &headers,
+            ..record(Some(b"key"), Some(&[7; 300]))
+        };
+        let (body, len) = (record.body_len(), record.encoded_len());
+        let mut room = vec![0; len + 8];
+        for length in 0..len {
+            assert_eq!(record.encode(body, &mut room[..length]), None, "{length} bytes");
+        }
+        assert_eq!(record.encode(body, &mut room), Some(len));
+        assert_eq!(record.encode(1 << 31, &mut room), None);
+    }
+
+    #[test]
+    fn size_bounds() {
+        let extreme =
+            Record { timestamp_delta: i64::MIN, offset_delta: i32::MIN, ..record(None, None) };
+        let payload = payload_len(None, None, &[]);
+        assert_eq!(payload, 3);
+        // All but the five bytes that the length of a huge record takes.
+        assert_eq!(extreme.body_len() - payload, MAX_RECORD_OVERHEAD - 5);
+        assert_eq!(record_len(i32::MAX as usize) - i32::MAX as usize, 5);
+        for bits in 0..64 {
+            let value = 1_u64 << bits;
+            assert_eq!(bits_len(value), bits / 7 + 1);
+            assert_eq!(bits_len(value - 1), (bits.max(1) - 1) / 7 + 1);
+        }
+        assert_eq!(record_len(usize::MAX), usize::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_is_what_encoding_takes(
+            timestamp_delta: i64,
+            offset_delta: i32,
+            key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200)),
+            value_len in proptest::option::of(0_usize..20_000),
+            header_len in 0_usize..200,
+            headers in 0_usize..100,
+        ) {
+            let value = value_len.map(|length| vec![1; length]);
+            let header_key = vec![b'h'; header_len];
+            let headers = vec![Header { key: &header_key, value: value.as_deref() }; headers];
+            let record = Record {
+                timestamp_delta,
+                offset_delta,
+                key: key.as_deref(),
+                value: value.as_deref(),
+                headers: &headers,
+            };
+            let mut out = vec![0; record.encoded_len() + 1];
+            prop_assert_eq!(record.encode(record.body_len(), &mut out), Some(out.len() - 1));
+            let read = RecordReader::new(&out[..out.len() - 1]).next().unwrap().unwrap();
+            prop_assert_eq!(read.timestamp_delta, timestamp_delta);
+            prop_assert_eq!(read.offset_delta, offset_delta);
+            prop_assert_eq!(read.key, key.as_deref());
+            prop_assert_eq!(read.value, value.as_deref());
+            prop_assert!(read.headers.eq(headers));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            for record in RecordReader::new(&bytes).flatten() {
+                prop_assert!(record.headers.count() <= bytes.len());
+            }
+            if let Ok((batch, _)) = RecordBatch::split(&bytes) {
+                batch.records().for_each(drop);
+            }
+        }
     }
 
     fn hex(bytes: &[u8]) -> String {

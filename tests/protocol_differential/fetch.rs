@@ -205,7 +205,8 @@ impl Judged for FetchResponse {
                 .with_first_offset(transaction.first_offset)
                 .with_unknown_tagged_fields(unknown.clone())
         };
-        // What only followers are told is there to be skipped, and only along with the unknown fields.
+        // What only followers are told is there to be skipped, and only along with the unknown
+        // fields.
         let snapshot = match unknown.is_empty() {
             true => fetch_response::SnapshotId::default(),
             false => fetch_response::SnapshotId::default().with_epoch(7).with_end_offset(8),

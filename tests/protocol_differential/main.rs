@@ -1,10 +1,14 @@
-//! Our codec against the crate `kafka-protocol`, which is generated from Kafka's schemas: for every API and every
-//! version, requests and responses, what we write they must read as the same value and write as the same bytes, and
-//! what they write we must read, with fields that nobody knows or without. A codec can't be judged by itself: one
-//! that swaps two fields in both directions agrees with itself.
+//! Our codec against the crate `kafka-protocol`, which is generated from Kafka's schemas: for every
+//! API and every version, requests and responses, what we write they must read as the same value
+//! and write as the same bytes, and what they write we must read, with fields that nobody knows or
+//! without. A codec can't be judged by itself: one that swaps two fields in both directions agrees
+//! with itself.
 //!
-//! A file per API says how to make up a value, which fields a version has (so that the code's own version checks are
-//! not what they are judged by), and how the value reads in the other crate's types.
+//! A file per API says how to make up a value, which fields a version has (so that the code's own
+//! version checks are not what they are judged by), and how the value reads in the other crate's
+//! types.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod api_versions;
 mod create_topics;

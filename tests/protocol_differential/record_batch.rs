@@ -129,8 +129,9 @@ proptest! {
             prop_assert_eq!(batch.header.base_timestamp + read.timestamp_delta, record.timestamp);
             prop_assert_eq!(read.key, record.key.as_deref());
             prop_assert_eq!(read.value, record.value.as_deref());
-            let headers = read.headers.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)));
-            let expected = record.headers.iter().map(|(key, value)| (key.clone().into_bytes(), value.clone()));
+            let headers = read.headers.map(|header| (header.key, header.value));
+            let expected = record.headers.iter();
+            let expected = expected.map(|(key, value)| (key.as_bytes(), value.as_deref()));
             prop_assert!(headers.eq(expected));
         }
     }

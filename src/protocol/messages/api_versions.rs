@@ -1,4 +1,5 @@
-//! ApiVersions, v0 to v4: what a broker speaks. The first request on every connection (KIP-35, KIP-511, KIP-584).
+//! ApiVersions, v0 to v4: what a broker speaks. The first request on every connection (KIP-35,
+//! KIP-511, KIP-584).
 
 use std::ops::RangeInclusive;
 
@@ -110,7 +111,8 @@ impl Default for ApiVersionsResponse {
 }
 
 impl ApiVersionsResponse {
-    /// The body for a request whose version the broker doesn't know: error 35 in v0, whatever was asked.
+    /// The body for a request whose version the broker doesn't know: error 35 in v0, whatever was
+    /// asked.
     pub fn unsupported_version(api_keys: Vec<ApiVersion>) -> Result<Vec<u8>> {
         let error_code = ErrorCode::UNSUPPORTED_VERSION;
         ApiVersionsResponse { error_code, api_keys, ..Default::default() }.to_vec(0)
@@ -218,7 +220,8 @@ impl Message for ApiVersionsResponse {
         Ok(())
     }
 
-    /// A broker that doesn't know the version of the request answers error 35 in v0, so that comes first then.
+    /// A broker that doesn't know the version of the request answers error 35 in v0, so that comes
+    /// first then.
     fn decode(input: &mut Reader<'_>) -> Result<Self> {
         let error_code = ErrorCode(input.clone().i16()?);
         if error_code == ErrorCode::UNSUPPORTED_VERSION {
@@ -228,5 +231,51 @@ impl Message for ApiVersionsResponse {
             }
         }
         ApiVersionsResponse::decode_fields(input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn read(version: i16, body: &'static [u8]) -> ApiVersionsResponse {
+        ApiVersionsResponse::from_bytes(version, &Bytes::from_static(body)).unwrap()
+    }
+
+    /// What Kafka 2.3 and older send to a request that is too new for them: v0, with or without a
+    /// list.
+    #[test]
+    fn error_35_is_read_in_v0() {
+        for version in ApiVersionsResponse::VERSIONS {
+            let response = read(version, &[0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 2]);
+            assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
+            assert_eq!(response.range(ApiKey::ApiVersions), Some(0..=2));
+            assert_eq!(response.range(ApiKey::Produce), None);
+            let response = read(version, &[0, 35, 0, 0, 0, 0]);
+            assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
+            assert!(response.api_keys.is_empty());
+        }
+    }
+
+    /// Not Kafka's way, but what a broker might do that takes the version for granted.
+    #[test]
+    fn error_35_is_read_in_the_version_of_the_request_too() {
+        let error_code = ErrorCode::UNSUPPORTED_VERSION;
+        let ranges = vec![ApiVersion { api_key: 18, min_version: 0, max_version: 3 }];
+        for api_keys in [ranges, Vec::new()] {
+            let response = ApiVersionsResponse { error_code, api_keys, ..Default::default() };
+            for version in [3, 4] {
+                let body = Bytes::from(response.to_vec(version).unwrap());
+                assert_eq!(ApiVersionsResponse::from_bytes(version, &body).unwrap(), response);
+            }
+        }
+    }
+
+    #[test]
+    fn error_35_is_written_in_v0() {
+        let ranges = vec![ApiVersion { api_key: 18, min_version: 0, max_version: 4 }];
+        let body = ApiVersionsResponse::unsupported_version(ranges).unwrap();
+        assert_eq!(body, [0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4]);
     }
 }

@@ -1,6 +1,7 @@
-//! Fetch, v4 to v13: records to consumers. v7 fetch sessions (KIP-227), v11 racks (KIP-392), v12 flexible, v13 topic
-//! ids instead of names (KIP-516). What only followers and controllers say to each other (the cluster's id, diverging
-//! epochs, snapshots) is skipped on reading and not written.
+//! Fetch, v4 to v13: records to consumers. v7 fetch sessions (KIP-227), v11 racks (KIP-392), v12
+//! flexible, v13 topic ids instead of names (KIP-516). What only followers and controllers say to
+//! each other (the cluster's id, diverging epochs, snapshots) is skipped on reading and not
+//! written.
 
 use std::ops::RangeInclusive;
 

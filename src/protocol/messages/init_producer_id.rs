@@ -1,4 +1,5 @@
-//! InitProducerId, v0 to v5: a producer's id and epoch (KIP-98; KIP-360 lets it name the ones it has, v3+).
+//! InitProducerId, v0 to v5: a producer's id and epoch (KIP-98; KIP-360 lets it name the ones it
+//! has, v3+).
 
 use std::ops::RangeInclusive;
 

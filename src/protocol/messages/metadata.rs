@@ -1,4 +1,5 @@
-//! Metadata, v0 to v13: brokers, topics, partitions and their leaders (KIP-320 epochs, KIP-516 topic ids).
+//! Metadata, v0 to v13: brokers, topics, partitions and their leaders (KIP-320 epochs, KIP-516
+//! topic ids).
 
 use std::ops::RangeInclusive;
 
@@ -387,5 +388,35 @@ impl Message for MetadataResponse {
         }
         input.skip_tags()?;
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn to_v(version: i16, topics: Option<Vec<MetadataRequestTopic>>) -> Vec<u8> {
+        MetadataRequest { topics, ..Default::default() }.to_vec(version).unwrap()
+    }
+
+    #[test]
+    fn all_topics_and_none() {
+        assert_eq!(to_v(0, None), [0, 0, 0, 0]);
+        assert_eq!(to_v(1, None), [0xff; 4]);
+        assert_eq!(to_v(1, Some(vec![])), [0; 4]);
+        assert_eq!(to_v(9, None), [0, 1, 0, 0, 0]);
+        assert_eq!(to_v(9, Some(vec![])), [1, 1, 0, 0, 0]);
+        let all = MetadataRequest::from_bytes(0, &Bytes::from_static(&[0; 4])).unwrap();
+        assert_eq!(all.topics, None);
+    }
+
+    #[test]
+    fn a_topic_without_a_name_needs_a_version_with_ids() {
+        let by_id = MetadataRequestTopic { topic_id: [7; 16], name: None };
+        let request = MetadataRequest { topics: Some(vec![by_id]), ..Default::default() };
+        assert!(request.to_vec(9).is_err());
+        assert!(request.to_vec(12).is_ok());
+        assert_eq!(MetadataRequestTopic::named("t").name.as_deref(), Some("t"));
     }
 }

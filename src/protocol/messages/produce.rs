@@ -1,8 +1,9 @@
 //! Produce, v3 to v13: record batches to the leaders of partitions.
 //!
-//! v7 zstd, v8 record errors (KIP-467), v9 flexible, v10 the current leader in the answer (KIP-951), v13 topic ids
-//! instead of names (KIP-516). The client writes requests with [`encode_produce`], which puts no record into a
-//! buffer of its own; [`ProduceRequest`] is what the mock cluster reads.
+//! v7 zstd, v8 record errors (KIP-467), v9 flexible, v10 the current leader in the answer
+//! (KIP-951), v13 topic ids instead of names (KIP-516). The client writes requests with
+//! [`encode_produce`], which puts no record into a buffer of its own; [`ProduceRequest`] is what
+//! the mock cluster reads.
 
 use std::ops::RangeInclusive;
 
@@ -143,8 +144,8 @@ pub struct ProducePiece {
     pub records: Vec<Bytes>,
 }
 
-/// Appends the body of a Produce request to `out`, piece by piece. Whatever isn't records lies in one buffer that
-/// the pieces share; records are passed on as they are.
+/// Appends the body of a Produce request to `out`, piece by piece. Whatever isn't records lies in
+/// one buffer that the pieces share; records are passed on as they are.
 pub fn encode_produce(
     version: i16,
     acks: i16,
