@@ -51,7 +51,7 @@ pub const MAX_TOPIC_LEN: usize = 249;
 pub fn check_topic(name: &[u8]) -> Result<&str> {
     let refuse = |what: String| Err(Error::new(status::INVALID_ARGUMENT, what));
     let Ok(text) = std::str::from_utf8(name) else {
-        let bytes = excerpt(&name.escape_ascii().to_string());
+        let bytes = excerpt_of_bytes(name);
         return refuse(format!("the topic name \"{bytes}\" is not UTF-8"));
     };
     if text.is_empty() {
@@ -84,7 +84,7 @@ pub fn check_topic(name: &[u8]) -> Result<&str> {
 pub fn check_headers(headers: &[Header<'_>]) -> Result<()> {
     for (index, header) in headers.iter().enumerate() {
         if std::str::from_utf8(header.key).is_err() {
-            let key = excerpt(&header.key.escape_ascii().to_string());
+            let key = excerpt_of_bytes(header.key);
             let message = format!("the key \"{key}\" of header {index} is not UTF-8");
             return Err(Error::new(status::INVALID_ARGUMENT, message));
         }
@@ -92,9 +92,16 @@ pub fn check_headers(headers: &[Header<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// The beginning of a text, for a message.
+/// As much of a text as a message shows.
+const MOST: usize = 60;
+
+/// The beginning of bytes that are no text.
+fn excerpt_of_bytes(bytes: &[u8]) -> String {
+    let shown = bytes.get(..=MOST).unwrap_or(bytes);
+    excerpt(&shown.escape_ascii().to_string())
+}
+
 fn excerpt(text: &str) -> String {
-    const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         Some((cut, _)) => format!("{}...", text.get(..cut).unwrap_or_default()),
         None => text.to_owned(),

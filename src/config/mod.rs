@@ -2,12 +2,170 @@
 //! a producer starts.
 //!
 //! [`definition`] is the table of keys, [`value`] parses values; this file holds what a user set
-//! ([`ProducerConfig`]). [`settings`] turns it into typed numbers ([`Settings`]) and checks the
+//! ([`ProducerConfig`]); [`settings`] turns it into typed numbers ([`Settings`]) and checks the
 //! keys against each other. A config is for one thread at a time; nothing here is shared or locked.
-//! KIP-91, KIP-144, KIP-601, KIP-580, KIP-1030.
+//! KIP-91, KIP-144, KIP-580, KIP-601, KIP-1030.
 
 pub mod definition;
+mod markdown;
 pub mod settings;
 pub mod value;
 
+pub use markdown::configuration_markdown;
 pub use settings::{Acks, Settings};
+
+use crate::error::{Error, Result, status};
+use definition::{Availability, Definition, INTERCEPTOR_PREFIX};
+use std::collections::BTreeMap;
+use value::{Value, excerpt, trim};
+
+/// The longest value; a certificate with its chain has a few KiB.
+const MAX_VALUE_LEN: usize = 1 << 20;
+/// The longest key for an interceptor, and how many there may be.
+const MAX_INTERCEPTOR_KEY_LEN: usize = 255;
+const MAX_INTERCEPTOR_KEYS: usize = 1000;
+
+/// What a user set.
+#[derive(Clone, Default)]
+pub struct ProducerConfig {
+    /// By the key's place in the table.
+    set: BTreeMap<usize, Entry>,
+    interceptor: BTreeMap<String, String>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    /// The name the user used: the key's or an alias.
+    spelling: &'static str,
+    /// Trimmed, otherwise as the user wrote it.
+    text: String,
+    value: Value,
+}
+
+/// Keys only: interceptors' values may be secrets.
+impl std::fmt::Debug for ProducerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys = self.set.values().map(|entry| entry.spelling);
+        f.debug_set().entries(keys).entries(self.interceptor.keys()).finish()
+    }
+}
+
+impl ProducerConfig {
+    /// Every key at its default.
+    pub fn new() -> ProducerConfig {
+        ProducerConfig::default()
+    }
+
+    /// Sets a key. An error names the key, the value and what it has to be, and changes nothing.
+    pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
+        if text.len() > MAX_VALUE_LEN {
+            return Err(invalid(format!(
+                "the value of {} has {} bytes; at most {MAX_VALUE_LEN} are allowed",
+                excerpt(key),
+                text.len()
+            )));
+        }
+        if let Some((at, row)) = definition::find(key) {
+            let spelling =
+                row.aliases.iter().find(|alias| **alias == key).copied().unwrap_or(row.name);
+            let value = accept(row, spelling, text)?;
+            self.set.insert(at, Entry { spelling, text: trim(text).to_owned(), value });
+            return Ok(());
+        }
+        if key.starts_with(INTERCEPTOR_PREFIX) {
+            return self.set_for_interceptors(key, text);
+        }
+        if let Some(family) = definition::family(key) {
+            if trim(text).is_empty() {
+                return Ok(());
+            }
+            let value = if family.secret { String::new() } else { format!("={}", excerpt(text)) };
+            return Err(not_here(&format!("{}{value}", excerpt(key)), family.instead));
+        }
+        let hint = match definition::nearest(key) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => "CONFIGURATION.md lists the keys".into(),
+        };
+        Err(invalid(format!("there is no key \"{}\": {hint}", excerpt(key))))
+    }
+
+    fn set_for_interceptors(&mut self, key: &str, text: &str) -> Result<()> {
+        if key.len() > MAX_INTERCEPTOR_KEY_LEN {
+            return Err(invalid(format!(
+                "the key {} has {} bytes; at most {MAX_INTERCEPTOR_KEY_LEN} are allowed",
+                excerpt(key),
+                key.len()
+            )));
+        }
+        let is_new = !self.interceptor.contains_key(key);
+        if is_new && self.interceptor.len() >= MAX_INTERCEPTOR_KEYS {
+            return Err(invalid(format!(
+                "{} is one key too many: at most {MAX_INTERCEPTOR_KEYS} may begin with \
+                 {INTERCEPTOR_PREFIX}",
+                excerpt(key)
+            )));
+        }
+        self.interceptor.insert(key.to_owned(), text.to_owned());
+        Ok(())
+    }
+
+    /// The value of a key or an alias, its default if it was not set; `None` if there is no such
+    /// key. Secrets are not among the keys of this version.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        if let Some((at, row)) = definition::find(key) {
+            return Some(self.set.get(&at).map_or(row.default, |entry| &entry.text));
+        }
+        self.interceptor.get(key).map(String::as_str)
+    }
+
+    /// Whether a key was set, by whatever name.
+    pub fn is_set(&self, key: &str) -> bool {
+        match definition::find(key) {
+            Some((at, _)) => self.set.contains_key(&at),
+            None => self.interceptor.contains_key(key),
+        }
+    }
+
+    /// All keys typed and consistent with each other, or everything that is wrong with them.
+    pub fn settings(&self) -> Result<Settings, Vec<Error>> {
+        settings::settle(self)
+    }
+
+    /// The value of a key of the table.
+    fn value(&self, key: &str) -> Option<Value> {
+        let (at, row) = definition::find(key)?;
+        match self.set.get(&at) {
+            Some(entry) => Some(entry.value.clone()),
+            None => row.kind.parse(row.default).ok(),
+        }
+    }
+
+    /// A key as the user spelt it, with its value: `linger.ms=5`.
+    fn shown(&self, key: &str) -> String {
+        match definition::find(key).and_then(|(at, _)| self.set.get(&at)) {
+            Some(entry) => format!("{}={}", entry.spelling, excerpt(&entry.text)),
+            None => format!("{key}={}", self.get(key).unwrap_or_default()),
+        }
+    }
+}
+
+fn accept(row: &Definition, spelling: &str, text: &str) -> Result<Value> {
+    row.kind.parse(text).map_err(|problem| {
+        let shown = excerpt(trim(text));
+        match row.availability {
+            Availability::Now => invalid(format!("{spelling}=\"{shown}\": the value {problem}")),
+            Availability::Later(instead) => not_here(&format!("{spelling}={shown}"), instead),
+        }
+    })
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(status::INVALID_CONFIG, message)
+}
+
+fn not_here(what: &str, instead: &str) -> Error {
+    invalid(format!("{what} is not available in this version: {instead}"))
+}
+
+#[cfg(test)]
+mod tests;
