@@ -9,28 +9,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layer 0: what everybody may import.
-const GROUND: &[&str] = &["error", "clock", "sync", "rng", "record", "log"];
+const GROUND: &[&str] = &["error", "clock", "sync", "rng", "record", "config", "log"];
 
 /// Who may import whom: a room (a file or folder of src/, the longest that fits), and the rooms it
 /// may import beside itself and, from layer 1 up, [`GROUND`]. Data flows accumulator -> sender ->
 /// network; imports go sender -> both.
 const LAYERS: &[(&str, &[&str])] = &[
     // 5
-    ("ffi", &["producer", "delivery", "config", "record", "error", "log"]),
+    ("ffi", &["producer", "delivery"]),
     ("ffi/mock", &["ffi", "mock"]),
     // 4
     (
         "producer",
-        &[
-            "sender",
-            "accumulator",
-            "partitioner",
-            "delivery",
-            "metadata",
-            "network",
-            "protocol",
-            "config",
-        ],
+        &["sender", "accumulator", "partitioner", "delivery", "metadata", "network", "protocol"],
     ),
     // Beside the others: the simulator (tests only) drives the whole core against the mock
     // cluster.
@@ -44,7 +35,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "metadata",
             "network",
             "protocol",
-            "config",
             "mock",
         ],
     ),
@@ -271,7 +261,7 @@ fn imports_follow_the_layers() {
             continue;
         };
         let itself = name.split('/').next().unwrap();
-        let ground = if GROUND.contains(name) || *name == "config" { &[] } else { GROUND };
+        let ground = if GROUND.contains(name) { &[] } else { GROUND };
         let code = code(file);
         for import in imports(&code) {
             let fine = import == itself || allowed.iter().chain(ground).any(|room| *room == import);
