@@ -4,67 +4,19 @@
 //! that.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
-#![expect(unsafe_code, reason = "a global allocator that counts")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use bytes::Bytes;
 use kafka_producer::protocol::Message;
 use kafka_producer::protocol::messages::*;
 use kafka_producer::protocol::record_batch::{RecordBatch, RecordReader};
 
+#[path = "support/counting_allocator.rs"]
+mod counting_allocator;
 #[path = "support/protocol_samples.rs"]
 mod protocol_samples;
 
+use counting_allocator::{modest, reserved_by};
 use protocol_samples::{batch, decoders};
-
-/// Reading `n` bytes may reserve `n` times this: the largest structures are so much larger than
-/// their least bytes.
-const MOST_PER_BYTE: usize = 32;
-/// And so much for the sentence of an error.
-const MOST_FOR_A_SENTENCE: usize = 1024;
-
-thread_local! {
-    static RESERVED: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(size: usize) {
-    // Fails only while the thread is being torn down.
-    let _ = RESERVED.try_with(|reserved| reserved.set(reserved.get().saturating_add(size)));
-}
-
-// SAFETY: every call is the system's, with the same arguments; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-/// What `f` says, and all that it reserved, given back or not.
-fn reserved_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = RESERVED.get();
-    let result = f();
-    (result, RESERVED.get() - before)
-}
 
 /// Reads, within bounds; says whether that went well.
 fn read_within_bounds(
@@ -73,10 +25,7 @@ fn read_within_bounds(
     version: i16,
     body: &Bytes,
 ) -> bool {
-    let (read, reserved) = reserved_by(|| read(version, body));
-    let most = body.len() * MOST_PER_BYTE + MOST_FOR_A_SENTENCE;
-    assert!(reserved <= most, "{name} v{version}: {reserved} bytes for {} read", body.len());
-    read
+    modest(&format_args!("{name} v{version}"), body.len(), || read(version, body))
 }
 
 /// The smallest messages that end a process which reserves what they say.
@@ -180,9 +129,7 @@ fn reading_records_reserves_nothing() {
 
     let area = &batch[61..];
     for length in 0..area.len() {
-        let (whole, reserved) =
-            reserved_by(|| RecordReader::new(&area[..length]).filter(Result::is_ok).count());
-        assert!(whole < 3, "{length} bytes");
-        assert!(reserved <= MOST_FOR_A_SENTENCE);
+        let read = || RecordReader::new(&area[..length]).filter(Result::is_ok).count();
+        assert!(modest(&"records", 0, read) < 3, "{length} bytes");
     }
 }
