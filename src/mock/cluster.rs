@@ -461,3 +461,141 @@ impl Cluster {
         partition.map(|p| p.log.batches().cloned().collect()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::{Bench, TestBatch, WALL_MS, produce_request};
+    use crate::protocol::messages::{ApiVersionsRequest, MetadataRequest};
+
+    fn bench() -> Bench {
+        let mut bench = Bench::new(2);
+        bench.cluster.create_topic("t", Some(2)).unwrap();
+        bench
+    }
+
+    #[test]
+    fn a_cluster_has_brokers() {
+        for brokers in [i32::MIN, -1, 0, MAX_BROKERS + 1] {
+            assert!(Cluster::new(brokers, Rng::seeded(1)).is_err());
+        }
+    }
+
+    #[test]
+    fn answers_wait_for_the_latency() {
+        let mut bench = bench();
+        bench.cluster.broker_mut(2).unwrap().behaviour.latency = Duration::from_millis(30);
+        for (node, at) in [(1, bench.now.at), (2, bench.now.at.after(Duration::from_millis(30)))] {
+            let reply = bench.send(node, 9, &MetadataRequest::default());
+            assert!(matches!(reply, Reply::Answer(_, not_before) if not_before == at));
+        }
+    }
+
+    #[test]
+    fn a_cut_comes_before_or_after_the_write() {
+        let mut bench = bench();
+        bench.cluster.push_errors(0, &[13, CUT_AFTER_WRITE]).unwrap();
+        let request = produce_request("t", 0, TestBatch::of(&["a"]).bytes());
+        for end in [0, 1] {
+            assert!(matches!(bench.send(1, 9, &request), Reply::Disconnect(_)));
+            assert_eq!(bench.cluster.end_offset("t", 0), Some(end));
+        }
+        assert!(matches!(bench.send(1, 9, &request), Reply::Answer(..)));
+        assert!(bench.cluster.push_errors(99, &[1]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_closes_the_connection() {
+        let mut bench = bench();
+        let mut frames: Vec<Vec<u8>> = vec![
+            Vec::new(),
+            vec![0; 3],
+            // API 99.
+            vec![0, 99, 0, 0, 0, 0, 0, 1, 255, 255],
+            // Produce v2, which is advertised.
+            vec![0, 0, 0, 2, 0, 0, 0, 1, 255, 255, 0, 0],
+            // Metadata v99.
+            vec![0, 3, 0, 99, 0, 0, 0, 1, 255, 255, 0, 0],
+            // Metadata v1 with an array of 2^31-1 topics.
+            vec![0, 3, 0, 1, 0, 0, 0, 1, 255, 255, 127, 255, 255, 255],
+        ];
+        frames.push([vec![0, 3, 0, 1, 0, 0, 0, 1, 0, 1], vec![255, 0, 0, 0, 0]].concat());
+        for (index, frame) in frames.into_iter().enumerate() {
+            let reply = bench.cluster.handle(1, &frame.clone().into(), bench.now);
+            assert!(matches!(reply, Reply::Disconnect(_)), "{frame:?}: {reply:?}");
+            assert_eq!(bench.cluster.complaints().count(), index + 1);
+        }
+    }
+
+    #[test]
+    fn versions_that_are_not_advertised_are_refused() {
+        let mut bench = bench();
+        bench.cluster.set_api_versions(3, 4, 8).unwrap();
+        for (version, served) in [(3, false), (4, true), (8, true), (9, false)] {
+            let reply = bench.send(1, version, &MetadataRequest::default());
+            assert_eq!(matches!(reply, Reply::Answer(..)), served, "v{version}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_and_remembered() {
+        let mut bench = bench();
+        bench.send(1, 9, &MetadataRequest::default());
+        bench.send(2, 0, &ApiVersionsRequest::default());
+        bench.send(2, 9, &MetadataRequest::default());
+        assert_eq!(bench.cluster.request_count(None, 3), 2);
+        assert_eq!(bench.cluster.request_count(Some(2), 3), 1);
+        assert_eq!(bench.cluster.request_count(Some(2), 0), 0);
+        let seen: Vec<_> =
+            bench.cluster.requests().map(|r| (r.node, r.api_key, r.api_version)).collect();
+        assert_eq!(seen, [(1, 3, 9), (2, 18, 0), (2, 3, 9)]);
+        assert!(bench.cluster.requests().all(|r| r.client_id.as_deref() == Some("test")));
+    }
+
+    #[test]
+    fn leaders_move_and_epochs_grow() {
+        let mut bench = bench();
+        let state = |bench: &Bench| {
+            let partition = bench.cluster.topic("t").unwrap().partition(0).unwrap();
+            (partition.leader, partition.leader_epoch)
+        };
+        assert_eq!(state(&bench), (1, 0));
+        for (node, epoch) in [(2, 1), (2, 1), (-1, 2), (1, 3)] {
+            bench.cluster.set_leader("t", 0, node).unwrap();
+            assert_eq!(state(&bench), (node, epoch));
+        }
+        assert!(bench.cluster.set_leader("t", 0, 3).is_err());
+        assert!(bench.cluster.set_leader("t", 0, -2).is_err());
+        assert!(bench.cluster.set_leader("t", 2, 1).is_err());
+        assert!(bench.cluster.set_leader("u", 0, 1).is_err());
+        bench.produce(1, "t", 0, TestBatch::of(&["a"]).bytes());
+        assert_eq!(bench.cluster.batches("t", 0)[0].leader_epoch, 3);
+    }
+
+    #[test]
+    fn partitions_are_added() {
+        let mut bench = bench();
+        bench.cluster.add_partitions("t", 5).unwrap();
+        let topic = bench.cluster.topic("t").unwrap();
+        let leaders: Vec<i32> = topic.partitions.iter().map(|p| p.leader).collect();
+        assert_eq!(leaders, [1, 2, 1, 2, 1]);
+        for total in [5, 4, -1, i32::MAX] {
+            assert!(bench.cluster.add_partitions("t", total).is_err(), "{total}");
+        }
+        assert!(bench.cluster.create_topic("u", Some(-1)).is_err());
+        assert!(bench.cluster.create_topic("t", Some(1)).is_err());
+    }
+
+    #[test]
+    fn records_are_read_back() {
+        let mut bench = bench();
+        bench.produce(1, "t", 0, TestBatch::of(&["a", "b"]).bytes());
+        let record = bench.cluster.read("t", 0, 1).unwrap();
+        assert_eq!(record.value.unwrap(), "b");
+        assert_eq!(record.timestamp_ms, WALL_MS + 1);
+        for (topic, partition, offset) in [("t", 0, 2), ("t", 1, 0), ("t", 2, 0), ("u", 0, 0)] {
+            assert_eq!(bench.cluster.read(topic, partition, offset), None);
+        }
+        assert_eq!(bench.cluster.end_offset("t", 2), None);
+    }
+}

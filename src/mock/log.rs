@@ -302,3 +302,148 @@ fn first_record(batch: &StoredBatch, wanted: impl Fn(i64) -> bool) -> Option<(i6
         wanted(time).then_some((batch.base_offset + i64::from(view.offset_delta), time))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::{TestBatch, WALL_MS};
+    use crate::protocol::record_batch::RecordBatch;
+
+    fn append(log: &mut Log, config: &TopicConfig, batch: &TestBatch) -> Result<Appended, Refusal> {
+        let context = AppendContext { config, leader_epoch: 3, wall_ms: WALL_MS };
+        log.append(Some(&batch.bytes().into()), context)
+    }
+
+    fn log_of(batches: &[TestBatch]) -> Log {
+        let mut log = Log::default();
+        for batch in batches {
+            append(&mut log, &TopicConfig::default(), batch).unwrap();
+        }
+        log
+    }
+
+    fn values(log: &mut Log, offsets: impl IntoIterator<Item = i64>) -> Vec<String> {
+        let read = |offset| {
+            let record = log.read(offset)?;
+            assert_eq!(record.offset, offset);
+            Some(String::from_utf8(record.value?.to_vec()).unwrap())
+        };
+        offsets.into_iter().map(read).map(|value| value.unwrap_or("-".to_owned())).collect()
+    }
+
+    #[test]
+    fn records_are_read_back_in_any_order() {
+        let mut log = log_of(&[
+            TestBatch::of(&["a", "b", "c"]),
+            TestBatch::of(&["d"]),
+            TestBatch::of(&["e", "f"]),
+        ]);
+        assert_eq!((log.start_offset(), log.end_offset()), (0, 6));
+        assert_eq!(values(&mut log, 0..7), ["a", "b", "c", "d", "e", "f", "-"]);
+        assert_eq!(values(&mut log, (-1..6).rev()), ["f", "e", "d", "c", "b", "a", "-"]);
+        assert_eq!(values(&mut log, [1, 1, 5, 4, 2]), ["b", "b", "f", "e", "c"]);
+        let record = log.read(2).unwrap();
+        assert_eq!(record.timestamp_ms, WALL_MS + 2);
+        assert_eq!(record.key.unwrap(), "k2");
+        assert_eq!(record.headers, [("h".into(), None)]);
+    }
+
+    #[test]
+    fn a_refused_batch_leaves_no_trace() {
+        let mut log = log_of(&[TestBatch::of(&["a"]).sequence(0)]);
+        let mut wrong = TestBatch::of(&["b"]).sequence(1);
+        wrong.records[0] += 2;
+        append(&mut log, &TopicConfig::default(), &wrong).unwrap_err();
+        assert_eq!(log.end_offset(), 1);
+        append(&mut log, &TopicConfig::default(), &TestBatch::of(&["b"]).sequence(1)).unwrap();
+    }
+
+    #[test]
+    fn what_was_sent_again_gets_its_first_offset() {
+        let first = TestBatch::of(&["a", "b"]).sequence(0);
+        let mut log = log_of(&[TestBatch::of(&["x"]), first, TestBatch::of(&["c"]).sequence(2)]);
+        let config = TopicConfig::default();
+        let again = append(&mut log, &config, &TestBatch::of(&["a", "b"]).sequence(0)).unwrap();
+        assert_eq!(again, Appended { base_offset: 1, append_time_ms: -1, duplicate: true });
+        assert_eq!(log.end_offset(), 4);
+
+        let gap = append(&mut log, &config, &TestBatch::of(&["e"]).sequence(4)).unwrap_err();
+        assert_eq!(gap.code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        let mut next_epoch = TestBatch::of(&["d"]).sequence(0);
+        next_epoch.header.producer_epoch = 1;
+        append(&mut log, &config, &next_epoch).unwrap();
+        let old = append(&mut log, &config, &TestBatch::of(&["d"]).sequence(3)).unwrap_err();
+        assert_eq!(old.code, ErrorCode::INVALID_PRODUCER_EPOCH);
+        log.forget_producers();
+        append(&mut log, &config, &TestBatch::of(&["d"]).sequence(9)).unwrap();
+    }
+
+    #[test]
+    fn a_duplicate_is_answered_with_its_append_time() {
+        let config = TopicConfig { log_append_time: true, ..TopicConfig::default() };
+        let mut log = Log::default();
+        let batch = TestBatch::of(&["a"]).sequence(0);
+        append(&mut log, &config, &batch).unwrap();
+        let later = AppendContext { config: &config, leader_epoch: 3, wall_ms: WALL_MS + 50 };
+        let again = log.append(Some(&batch.bytes().into()), later).unwrap();
+        assert_eq!(again.append_time_ms, WALL_MS);
+        assert_eq!(log.read(0).unwrap().timestamp_ms, WALL_MS);
+    }
+
+    #[test]
+    fn consumers_get_whole_batches_with_offset_and_epoch() {
+        let log = log_of(&[
+            TestBatch::of(&["a", "b", "c"]),
+            TestBatch::of(&["d"]),
+            TestBatch::of(&["e", "f"]),
+        ]);
+        let all = log.fetch(1, usize::MAX, true);
+        let mut rest = all.as_slice();
+        for (base_offset, count) in [(0, 3), (3, 1), (4, 2)] {
+            let (batch, behind) = RecordBatch::split(rest).unwrap();
+            assert!(batch.check_crc());
+            assert_eq!(batch.header.base_offset, base_offset);
+            assert_eq!(batch.header.partition_leader_epoch, 3);
+            assert_eq!(batch.header.record_count, count);
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+        let two = all.len() - log.fetch(5, usize::MAX, true).len();
+        assert_eq!(log.fetch(0, two, true).len(), two);
+        let one = two - log.fetch(3, 1, true).len();
+        assert_eq!(log.fetch(0, two - 1, true).len(), one);
+        assert_eq!(log.fetch(0, 1, true).len(), one, "one batch at least");
+        assert_eq!(log.fetch(0, 1, false).len(), 0);
+        assert_eq!(log.fetch(6, usize::MAX, true).len(), 0);
+    }
+
+    #[test]
+    fn retention_drops_old_batches_but_never_the_last() {
+        let batch = TestBatch::of(&["a", "b"]);
+        let mut config = TopicConfig { retention_bytes: Some(0), ..TopicConfig::default() };
+        let mut log = Log::default();
+        append(&mut log, &config, &batch).unwrap();
+        append(&mut log, &config, &batch).unwrap();
+        assert_eq!((log.start_offset(), log.end_offset()), (2, 4));
+        config.retention_bytes = Some(2 * batch.bytes().len());
+        append(&mut log, &config, &batch).unwrap();
+        assert_eq!((log.start_offset(), log.end_offset()), (2, 6));
+        append(&mut log, &config, &batch).unwrap();
+        assert_eq!((log.start_offset(), log.end_offset()), (4, 8));
+        assert_eq!(values(&mut log, 3..6), ["-", "a", "b"]);
+    }
+
+    #[test]
+    fn offsets_by_time() {
+        let mut late = TestBatch::of(&["d", "e"]);
+        late.header.base_timestamp += 100;
+        late.header.max_timestamp = WALL_MS + 101;
+        let log = log_of(&[TestBatch::of(&["a", "b", "c"]), late, TestBatch::of(&["f"])]);
+        assert_eq!(log.offset_at(0), Some((0, WALL_MS)));
+        assert_eq!(log.offset_at(WALL_MS + 2), Some((2, WALL_MS + 2)));
+        assert_eq!(log.offset_at(WALL_MS + 3), Some((3, WALL_MS + 100)));
+        assert_eq!(log.offset_at(WALL_MS + 102), None);
+        assert_eq!(log.offset_of_max_timestamp(), Some((4, WALL_MS + 101)));
+        assert_eq!(Log::default().offset_of_max_timestamp(), None);
+    }
+}

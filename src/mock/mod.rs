@@ -13,6 +13,8 @@ mod handlers;
 pub mod log;
 pub mod producers;
 mod server;
+#[cfg(test)]
+mod testing;
 pub mod topics;
 pub mod validator;
 
@@ -35,6 +37,12 @@ pub struct MockCluster {
     bootstrap_servers: String,
     thread: Option<JoinHandle<()>>,
 }
+
+/// Any thread may call it.
+const _: () = {
+    const fn shared_by_threads<T: Send + Sync>() {}
+    shared_by_threads::<MockCluster>();
+};
 
 /// What the handle and the server's thread have in common.
 struct Shared {
@@ -85,7 +93,7 @@ impl MockCluster {
     }
 
     /// Changes the state at one stroke: no request comes in between. The server looks at it
-    /// afterwards.
+    /// afterwards. `change` has the lock, so it must not call this handle.
     pub fn with<T>(&self, change: impl FnOnce(&mut Cluster) -> T) -> T {
         let result = change(&mut self.shared.cluster());
         self.shared.control.wake();

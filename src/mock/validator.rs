@@ -229,3 +229,232 @@ fn stored(
         .map_err(|error| Refusal::new(ErrorCode::CORRUPT_MESSAGE, error.message))?;
     Ok((header, Bytes::from([&head, records].concat())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::{TestBatch, WALL_MS, fix_crc};
+    use crate::mock::topics::TopicConfig;
+    use crate::protocol::record_batch::Record;
+
+    fn context(config: &TopicConfig) -> AppendContext<'_> {
+        AppendContext { config, leader_epoch: 0, wall_ms: WALL_MS }
+    }
+
+    fn check_bytes(bytes: Vec<u8>) -> Result<Checked, Refusal> {
+        check(Some(&bytes.into()), context(&TopicConfig::default()))
+    }
+
+    fn code(bytes: Vec<u8>) -> ErrorCode {
+        check_bytes(bytes).map_or_else(|refusal| refusal.code, |_| ErrorCode::NONE)
+    }
+
+    /// The code for a batch of three records that was changed and has a right checksum.
+    fn code_after(change: impl FnOnce(&mut TestBatch)) -> ErrorCode {
+        let mut batch = TestBatch::of(&["a", "b", "c"]);
+        change(&mut batch);
+        code(batch.bytes())
+    }
+
+    fn record(offset_delta: i32, timestamp_delta: i64) -> Record<'static> {
+        Record { timestamp_delta, offset_delta, key: None, value: None, headers: &[] }
+    }
+
+    #[test]
+    fn a_right_batch_is_kept_as_it_came() {
+        let received = Bytes::from(TestBatch::of(&["a", "b", "c"]).bytes());
+        let checked = check(Some(&received), context(&TopicConfig::default())).unwrap();
+        assert_eq!(checked.bytes.as_ptr(), received.as_ptr());
+        assert_eq!(checked.header.record_count, 3);
+        assert_eq!(checked.identity, None);
+    }
+
+    #[test]
+    fn nothing_is_no_batch() {
+        let none = check(None, context(&TopicConfig::default())).unwrap_err();
+        assert_eq!(none.code, ErrorCode::INVALID_RECORD);
+        assert_eq!(code(Vec::new()), ErrorCode::INVALID_RECORD);
+    }
+
+    #[test]
+    fn only_format_2_is_taken() {
+        for magic in [0, 1, 3, 255] {
+            let mut bytes = TestBatch::of(&["a"]).bytes();
+            bytes[MAGIC_AT] = magic;
+            assert_eq!(code(bytes), ErrorCode::INVALID_RECORD, "format {magic}");
+        }
+    }
+
+    #[test]
+    fn a_cut_batch_is_corrupt() {
+        let whole = TestBatch::of(&["a", "b"]).bytes();
+        for length in 1..whole.len() {
+            assert_eq!(code(whole[..length].to_vec()), ErrorCode::CORRUPT_MESSAGE, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_length_is_corrupt() {
+        for length in [0_i32, -1, 48, i32::MIN, i32::MAX] {
+            let mut bytes = TestBatch::of(&["a"]).bytes();
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            assert_eq!(code(bytes), ErrorCode::CORRUPT_MESSAGE, "{length}");
+        }
+    }
+
+    #[test]
+    fn two_batches_are_one_too_many() {
+        let one = TestBatch::of(&["a"]).bytes();
+        assert_eq!(code([one.clone(), one.clone()].concat()), ErrorCode::INVALID_RECORD);
+        assert_eq!(code([one, vec![0]].concat()), ErrorCode::INVALID_RECORD);
+    }
+
+    #[test]
+    fn every_bit_under_the_checksum_counts() {
+        let right = TestBatch::of(&["a"]).bytes();
+        for at in MAGIC_AT + 1..right.len() {
+            let mut wrong = right.clone();
+            wrong[at] ^= 0x10;
+            assert_eq!(code(wrong), ErrorCode::CORRUPT_MESSAGE, "byte {at}");
+        }
+        // The leader's epoch is not under it.
+        let mut bytes = right;
+        bytes[12..16].copy_from_slice(&5_i32.to_be_bytes());
+        assert_eq!(code(bytes), ErrorCode::NONE);
+    }
+
+    #[test]
+    fn the_base_offset_is_zero() {
+        assert_eq!(code_after(|b| b.header.base_offset = 1), ErrorCode::INVALID_RECORD);
+    }
+
+    #[test]
+    fn a_batch_fits_into_max_message_bytes() {
+        let bytes = Bytes::from(TestBatch::of(&["a"]).bytes());
+        let limited = |max_message_bytes| {
+            let config = TopicConfig { max_message_bytes, ..TopicConfig::default() };
+            check(Some(&bytes), context(&config)).map_err(|refusal| refusal.code)
+        };
+        assert!(limited(bytes.len()).is_ok());
+        assert_eq!(limited(bytes.len() - 1).unwrap_err(), ErrorCode::MESSAGE_TOO_LARGE);
+    }
+
+    #[test]
+    fn attributes_that_clients_may_not_set() {
+        let with = |bits| code_after(|b| b.header.attributes = bits);
+        assert_eq!(with(attributes::CONTROL), ErrorCode::INVALID_RECORD);
+        assert_eq!(with(attributes::LOG_APPEND_TIME), ErrorCode::INVALID_TIMESTAMP);
+        assert_eq!(with(attributes::TRANSACTIONAL), ErrorCode::INVALID_TXN_STATE);
+        assert_eq!(with(1), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+    }
+
+    #[test]
+    fn count_and_offsets_agree() {
+        assert_eq!(code_after(|b| b.header.record_count = 4), ErrorCode::INVALID_RECORD);
+        assert_eq!(code_after(|b| b.header.last_offset_delta = 3), ErrorCode::INVALID_RECORD);
+        let both = |count| {
+            code_after(|b| {
+                b.header.record_count = count;
+                b.header.last_offset_delta = count.wrapping_sub(1);
+            })
+        };
+        for count in [2, 4, 0, -1, i32::MIN, i32::MAX] {
+            assert_eq!(both(count), ErrorCode::INVALID_RECORD, "{count}");
+        }
+        assert_eq!(code(TestBatch::empty(0).bytes()), ErrorCode::INVALID_RECORD);
+        assert_eq!(code(TestBatch::empty(1).bytes()), ErrorCode::INVALID_RECORD);
+    }
+
+    #[test]
+    fn offsets_are_contiguous() {
+        for deltas in [[0, 2], [1, 2], [0, 0], [1, 0], [0, -1]] {
+            let mut batch = TestBatch::empty(2);
+            deltas.iter().for_each(|delta| batch.push(&record(*delta, 0)));
+            assert_eq!(code(batch.bytes()), ErrorCode::INVALID_RECORD, "{deltas:?}");
+        }
+    }
+
+    #[test]
+    fn records_fill_their_area() {
+        assert_eq!(code_after(|b| b.records.push(0)), ErrorCode::INVALID_RECORD);
+        assert_eq!(
+            code_after(|b| b.records.truncate(b.records.len() - 1)),
+            ErrorCode::INVALID_RECORD
+        );
+        // The first record's length says one byte less.
+        assert_eq!(code_after(|b| b.records[0] -= 2), ErrorCode::INVALID_RECORD);
+    }
+
+    #[test]
+    fn timestamps_too_far_ahead_are_named() {
+        let config = TopicConfig::default();
+        let mut batch = TestBatch::empty(4);
+        let ahead = config.timestamp_after_max_ms;
+        for (offset, delta) in [(0, 0), (1, ahead), (2, ahead + 1), (3, i64::MAX)] {
+            batch.push(&record(offset, delta));
+        }
+        let refusal = check_bytes(batch.bytes()).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::INVALID_TIMESTAMP);
+        let places: Vec<i32> = refusal.records.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, [2, 3]);
+    }
+
+    #[test]
+    fn no_timestamp_is_taken_and_a_negative_one_is_not() {
+        let with = |timestamp| {
+            let mut batch = TestBatch::empty(1);
+            batch.header.base_timestamp = timestamp;
+            batch.header.max_timestamp = timestamp;
+            batch.push(&record(0, 0));
+            code(batch.bytes())
+        };
+        assert_eq!(with(-1), ErrorCode::NONE);
+        assert_eq!(with(-2), ErrorCode::INVALID_TIMESTAMP);
+    }
+
+    #[test]
+    fn a_wrong_maximum_of_timestamps_is_put_right() {
+        let mut batch = TestBatch::of(&["a", "b", "c"]);
+        let right = batch.bytes();
+        batch.header.max_timestamp = WALL_MS + 500;
+        let checked = check_bytes(batch.bytes()).unwrap();
+        assert_eq!(checked.header.max_timestamp, WALL_MS + 2);
+        assert_eq!(checked.bytes, right);
+    }
+
+    #[test]
+    fn the_logs_time_goes_into_the_header() {
+        let config = TopicConfig { log_append_time: true, ..TopicConfig::default() };
+        let bytes = Bytes::from(TestBatch::of(&["a"]).bytes());
+        let checked = check(Some(&bytes), context(&config)).unwrap();
+        assert_eq!(checked.header.max_timestamp, WALL_MS);
+        assert_eq!(checked.header.attributes, attributes::LOG_APPEND_TIME);
+        let mut patched = checked.bytes.to_vec();
+        fix_crc(&mut patched);
+        assert_eq!(patched, checked.bytes, "the checksum is right");
+    }
+
+    #[test]
+    fn a_compacted_topic_wants_keys() {
+        let config = TopicConfig { compacted: true, ..TopicConfig::default() };
+        let mut batch = TestBatch::of(&["a"]);
+        batch.push(&record(1, 0));
+        batch.header.record_count = 2;
+        batch.header.last_offset_delta = 1;
+        let refusal = check(Some(&batch.bytes().into()), context(&config)).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::INVALID_RECORD);
+        assert_eq!(refusal.records, [(1, "a record without key in a compacted topic")]);
+        assert_eq!(code(batch.bytes()), ErrorCode::NONE);
+    }
+
+    #[test]
+    fn a_producer_id_comes_with_epoch_and_sequence() {
+        assert_eq!(code(TestBatch::of(&["a"]).sequence(0).bytes()), ErrorCode::NONE);
+        assert_eq!(code(TestBatch::of(&["a"]).sequence(-1).bytes()), ErrorCode::INVALID_RECORD);
+        let no_epoch = code_after(|b| {
+            b.header.producer_id = 7;
+            b.header.base_sequence = 0;
+        });
+        assert_eq!(no_epoch, ErrorCode::INVALID_PRODUCER_EPOCH);
+    }
+}

@@ -45,3 +45,53 @@ fn is_software_name(name: &str) -> bool {
     let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     name.chars().all(inner) && end(name.chars().next()) && end(name.chars().next_back())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::{Bench, read};
+    use crate::protocol::ApiKey;
+
+    fn named(name: &str, version: &str) -> ApiVersionsRequest {
+        ApiVersionsRequest {
+            client_software_name: name.to_owned(),
+            client_software_version: version.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_version_says_what_is_served() {
+        let mut bench = Bench::new(1);
+        bench.cluster.set_api_versions(0, 3, 9).unwrap();
+        bench.cluster.set_api_versions(22, 0, -1).unwrap();
+        for version in 0..=4 {
+            let response = bench.call(1, version, &named("a", "1"));
+            assert_eq!(response.range(ApiKey::Produce), Some(3..=9));
+            assert_eq!(response.range(ApiKey::Metadata), Some(0..=13));
+            assert_eq!(response.range(ApiKey::InitProducerId), None);
+        }
+        assert!(bench.cluster.set_api_versions(10, 0, 1).is_err());
+    }
+
+    #[test]
+    fn an_unknown_version_is_answered_in_v0() {
+        let mut bench = Bench::new(1);
+        bench.cluster.set_api_versions(18, 0, 2).unwrap();
+        let reply = bench.send(1, 4, &named("a", "1"));
+        let response = read::<ApiVersionsRequest>(0, &reply);
+        assert_eq!(response.error_code, ErrorCode::UNSUPPORTED_VERSION);
+        assert_eq!(response.range(ApiKey::ApiVersions), Some(0..=2));
+        assert_eq!(bench.call(1, 2, &named("", "")).error_code, ErrorCode::NONE);
+    }
+
+    #[test]
+    fn software_has_a_proper_name() {
+        let mut bench = Bench::new(1);
+        let mut code =
+            |name: &str, version: &str| bench.call(1, 3, &named(name, version)).error_code;
+        assert_eq!(code("lib-kafka.x", "1.2-rc3"), ErrorCode::NONE);
+        for (name, version) in [("", "1"), ("a", ""), ("-a", "1"), ("a", "1."), ("a b", "1")] {
+            assert_eq!(code(name, version), ErrorCode::INVALID_REQUEST, "{name:?} {version:?}");
+        }
+    }
+}

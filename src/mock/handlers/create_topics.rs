@@ -69,3 +69,91 @@ fn created(topic: &Topic) -> CreatableTopicResult {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::Bench;
+    use crate::protocol::messages::{CreatableReplicaAssignment, CreatableTopicConfig};
+
+    fn wanted(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
+        CreatableTopic {
+            name: name.to_owned(),
+            num_partitions,
+            replication_factor,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+        }
+    }
+
+    fn create(bench: &mut Bench, version: i16, topic: CreatableTopic) -> CreatableTopicResult {
+        let request =
+            CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, validate_only: false };
+        bench.call(1, version, &request).topics.remove(0)
+    }
+
+    #[test]
+    fn every_version_creates() {
+        let mut bench = Bench::new(4);
+        for version in 2..=7 {
+            let name = format!("t{version}");
+            let made = create(&mut bench, version, wanted(&name, 6, 2));
+            assert_eq!(made.error_code, ErrorCode::NONE);
+            let topic = bench.cluster.topic(&name).unwrap();
+            assert_eq!(topic.partitions.len(), 6);
+            assert_eq!(topic.partitions[3].replicas, [4, 1]);
+            if version >= 5 {
+                assert_eq!((made.num_partitions, made.replication_factor), (6, 2));
+            }
+            assert_eq!(made.topic_id, if version >= 7 { topic.id } else { [0; 16] });
+        }
+    }
+
+    #[test]
+    fn defaults_and_configuration() {
+        let mut bench = Bench::new(1);
+        bench.cluster.default_partitions = 3;
+        let entry = |name: &str, value: &str| CreatableTopicConfig {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let mut topic = wanted("t", -1, -1);
+        topic.configs = vec![entry("max.message.bytes", "99"), entry("segment.bytes", "1")];
+        assert_eq!(create(&mut bench, 7, topic).error_code, ErrorCode::NONE);
+        let topic = bench.cluster.topic("t").unwrap();
+        assert_eq!((topic.partitions.len(), topic.config.max_message_bytes), (3, 99));
+        let mut topic = wanted("u", 1, 1);
+        topic.configs = vec![entry("max.message.bytes", "many")];
+        assert_eq!(create(&mut bench, 7, topic).error_code, ErrorCode::INVALID_CONFIG);
+        assert!(bench.cluster.topic("u").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_created() {
+        let mut bench = Bench::new(2);
+        bench.cluster.create_topic("t", Some(1)).unwrap();
+        let mut code = |topic| create(&mut bench, 7, topic).error_code;
+        assert_eq!(code(wanted("t", 1, 1)), ErrorCode::TOPIC_ALREADY_EXISTS);
+        assert_eq!(code(wanted("u", 0, 1)), ErrorCode::INVALID_PARTITIONS);
+        assert_eq!(code(wanted("u", 1, 3)), ErrorCode::INVALID_REPLICATION_FACTOR);
+        assert_eq!(code(wanted("u", 1, 0)), ErrorCode::INVALID_REPLICATION_FACTOR);
+        assert_eq!(code(wanted("a b", 1, 1)), ErrorCode::INVALID_TOPIC_EXCEPTION);
+        let mut assigned = wanted("u", -1, -1);
+        assigned.assignments =
+            vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![1] }];
+        assert_eq!(code(assigned), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    }
+
+    #[test]
+    fn validating_creates_nothing() {
+        let mut bench = Bench::new(1);
+        let request = CreateTopicsRequest {
+            topics: vec![wanted("t", 2, 1)],
+            timeout_ms: 1000,
+            validate_only: true,
+        };
+        let response = bench.call(1, 7, &request);
+        assert_eq!(response.topics[0].num_partitions, 2);
+        assert!(bench.cluster.topic("t").is_none());
+    }
+}

@@ -148,3 +148,130 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> FetchPartitionData {
     let records = Some(Bytes::new());
     FetchPartitionData { partition_index, error_code, records, ..Default::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::{Bench, TestBatch, read};
+    use crate::protocol::record_batch::RecordBatch;
+
+    fn bench(records: &[&str]) -> Bench {
+        let mut bench = Bench::new(2);
+        bench.cluster.create_topic("t", Some(1)).unwrap();
+        for record in records {
+            bench.produce(1, "t", 0, TestBatch::of(&[record]).bytes());
+        }
+        bench
+    }
+
+    fn request(bench: &Bench, fetch_offset: i64) -> FetchRequest {
+        let topic_id = bench.cluster.topic("t").map(|topic| topic.id).unwrap_or_default();
+        let partitions = vec![FetchPartition {
+            fetch_offset,
+            partition_max_bytes: 1 << 20,
+            ..FetchPartition::default()
+        }];
+        FetchRequest {
+            max_wait_ms: 500,
+            min_bytes: 1,
+            topics: vec![FetchTopic { topic: "t".to_owned(), topic_id, partitions }],
+            ..FetchRequest::default()
+        }
+    }
+
+    fn data(response: &FetchResponse) -> &FetchPartitionData {
+        &response.responses[0].partitions[0]
+    }
+
+    #[test]
+    fn every_version_gets_the_records() {
+        let mut bench = bench(&["a", "b"]);
+        for version in 4..=13 {
+            let request = request(&bench, 1);
+            let response = bench.call(1, version, &request);
+            let data = data(&response);
+            assert_eq!(data.error_code, ErrorCode::NONE, "v{version}");
+            assert_eq!((data.high_watermark, data.last_stable_offset), (2, 2));
+            let records = data.records.clone().unwrap();
+            let (batch, rest) = RecordBatch::split(&records).unwrap();
+            assert_eq!(batch.header.base_offset, 1);
+            assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn nothing_new_waits_for_records_or_for_its_time() {
+        let mut bench = bench(&[]);
+        let request = request(&bench, 0);
+        let Reply::Wait(waiting) = bench.send(1, 9, &request) else { panic!("no wait") };
+        bench.sleep(499);
+        assert!(bench.cluster.resume(&waiting, bench.now).is_none());
+        let before = bench.cluster.version();
+        bench.produce(1, "t", 0, TestBatch::of(&["a"]).bytes());
+        assert_ne!(bench.cluster.version(), before);
+        let reply = bench.cluster.resume(&waiting, bench.now).unwrap();
+        assert!(!data(&read::<FetchRequest>(9, &reply)).records.clone().unwrap().is_empty());
+
+        let late = FetchRequest { min_bytes: 1000, ..request };
+        let Reply::Wait(waiting) = bench.send(1, 9, &late) else { panic!("no wait") };
+        bench.sleep(500);
+        let reply = bench.cluster.resume(&waiting, bench.now).unwrap();
+        assert!(!data(&read::<FetchRequest>(9, &reply)).records.clone().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_waiting_request_learns_of_a_new_leader_and_of_the_topics_end() {
+        let mut bench = bench(&[]);
+        let request = request(&bench, 0);
+        let Reply::Wait(waiting) = bench.send(1, 12, &request) else { panic!("no wait") };
+        bench.cluster.set_leader("t", 0, 2).unwrap();
+        let reply = bench.cluster.resume(&waiting, bench.now).unwrap();
+        let response = read::<FetchRequest>(12, &reply);
+        assert_eq!(data(&response).error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        assert_eq!(data(&response).current_leader.leader_id, 2);
+        bench.cluster.delete_topic("t").unwrap();
+        let reply = bench.cluster.resume(&waiting, bench.now).unwrap();
+        let response = read::<FetchRequest>(12, &reply);
+        assert_eq!(data(&response).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+
+    #[test]
+    fn offsets_and_epochs_are_checked() {
+        let mut bench = bench(&["a"]);
+        bench.cluster.set_leader("t", 0, 2).unwrap();
+        bench.cluster.set_leader("t", 0, 1).unwrap();
+        let mut code = |offset, epoch| {
+            let mut request = request(&bench, offset);
+            request.max_wait_ms = 0;
+            request.topics[0].partitions[0].current_leader_epoch = epoch;
+            data(&bench.call(1, 9, &request)).error_code
+        };
+        assert_eq!(code(0, -1), ErrorCode::NONE);
+        assert_eq!(code(1, 2), ErrorCode::NONE);
+        assert_eq!(code(2, -1), ErrorCode::OFFSET_OUT_OF_RANGE);
+        assert_eq!(code(-1, -1), ErrorCode::OFFSET_OUT_OF_RANGE);
+        assert_eq!(code(0, 1), ErrorCode::FENCED_LEADER_EPOCH);
+        assert_eq!(code(0, 3), ErrorCode::UNKNOWN_LEADER_EPOCH);
+    }
+
+    #[test]
+    fn an_answer_keeps_to_its_size_but_gives_one_batch() {
+        let mut bench = bench(&["a", "b", "c"]);
+        let size = TestBatch::of(&["a"]).bytes().len();
+        let mut bytes = |max_bytes: usize, partition_max_bytes: usize| {
+            let mut request = request(&bench, 0);
+            request.max_bytes = i32::try_from(max_bytes).unwrap();
+            let partition = &mut request.topics[0].partitions[0];
+            partition.partition_max_bytes = i32::try_from(partition_max_bytes).unwrap();
+            let twice = partition.clone();
+            request.topics[0].partitions.push(twice);
+            let response = bench.call(1, 9, &request);
+            let parts = response.responses[0].partitions.iter();
+            parts.map(|p| p.records.as_ref().unwrap().len() / size).collect::<Vec<_>>()
+        };
+        assert_eq!(bytes(1 << 20, 1 << 20), [3, 3]);
+        assert_eq!(bytes(1 << 20, 2 * size), [2, 2]);
+        assert_eq!(bytes(4 * size, 1 << 20), [3, 1]);
+        assert_eq!(bytes(1, 1 << 20), [1, 0]);
+    }
+}

@@ -25,3 +25,30 @@ pub fn handle(
     };
     answer(cluster, call, &response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::Bench;
+
+    #[test]
+    fn every_producer_gets_another_id() {
+        let mut bench = Bench::new(2);
+        for version in 0..=5 {
+            let response = bench.call(1, version, &InitProducerIdRequest::default());
+            assert_eq!(response.error_code, ErrorCode::NONE);
+            let expected = (1000 + i64::from(version), 0);
+            assert_eq!((response.producer_id, response.producer_epoch), expected);
+        }
+    }
+
+    #[test]
+    fn transactional_ids_are_refused() {
+        let mut bench = Bench::new(1);
+        let request = InitProducerIdRequest {
+            transactional_id: Some("x".to_owned()),
+            ..InitProducerIdRequest::default()
+        };
+        assert_eq!(bench.call(1, 4, &request).error_code, ErrorCode::INVALID_REQUEST);
+    }
+}

@@ -67,3 +67,33 @@ fn find(partition: &Partition, timestamp: i64) -> Result<Option<(i64, i64)>, Err
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::testing::{Bench, TestBatch, WALL_MS};
+    use crate::protocol::messages::ListOffsetsTopic;
+
+    #[test]
+    fn offsets_by_timestamp() {
+        let mut bench = Bench::new(1);
+        bench.cluster.create_topic("t", Some(1)).unwrap();
+        bench.produce(1, "t", 0, TestBatch::of(&["a", "b", "c"]).bytes());
+        let mut ask = |version, timestamp| {
+            let partition = ListOffsetsPartition { timestamp, ..Default::default() };
+            let topic = ListOffsetsTopic { name: "t".to_owned(), partitions: vec![partition] };
+            let request = ListOffsetsRequest { topics: vec![topic], ..Default::default() };
+            let response = bench.call(1, version, &request);
+            let found = &response.topics[0].partitions[0];
+            (found.error_code.0, found.offset, found.timestamp)
+        };
+        for version in 1..=10 {
+            assert_eq!(ask(version, LATEST_TIMESTAMP), (0, 3, -1));
+            assert_eq!(ask(version, EARLIEST_TIMESTAMP), (0, 0, -1));
+            assert_eq!(ask(version, WALL_MS + 1), (0, 1, WALL_MS + 1));
+            assert_eq!(ask(version, WALL_MS + 3), (0, -1, -1));
+        }
+        assert_eq!(ask(7, MAX_TIMESTAMP), (0, 2, WALL_MS + 2));
+        assert_eq!(ask(9, -99), (ErrorCode::UNSUPPORTED_VERSION.0, -1, -1));
+    }
+}
