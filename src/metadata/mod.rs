@@ -132,6 +132,28 @@ impl Metadata {
         lock(&self.state).want(topic, now);
     }
 
+    /// Asks for one topic anew, known or not, and gives the count of [`Metadata::answers`] with which an
+    /// answer to this question will have come, or the attempt to get one will have failed. Callers;
+    /// wake the network thread afterwards.
+    pub fn refresh(&self, topic: &str, now: Instant) -> u64 {
+        let mut state = lock(&self.state);
+        state.want(topic, now);
+        // An answer under way may be older than the question.
+        state.answers + if state.is_asking() { 2 } else { 1 }
+    }
+
+    /// Answers and failures to get one so far.
+    pub fn answers(&self) -> u64 {
+        lock(&self.state).answers
+    }
+
+    /// A connection was lost, or none could be made: leaders may have moved, and callers who give up
+    /// waiting want to know why. Network thread.
+    pub fn disconnected(&self, error: Error) {
+        lock(&self.state).disconnected(error);
+        self.signal.notify();
+    }
+
     /// When [`Metadata::request_due`] has something next; [`Instant::NEVER`] while a request is
     /// under way.
     pub fn next_due(&self) -> Instant {

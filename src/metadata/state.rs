@@ -115,6 +115,8 @@ pub(super) struct State {
     /// Requests that failed in a row, and answers in a row that brought nothing new.
     failures: u32,
     unchanged: u32,
+    /// Answers and failures so far.
+    pub answers: u64,
     not_before: Instant,
     last_success: Option<Instant>,
     last_failure: Option<Error>,
@@ -181,6 +183,15 @@ impl State {
 
     pub fn want_all(&mut self) {
         self.all_wanted = true;
+    }
+
+    pub fn is_asking(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    pub fn disconnected(&mut self, error: Error) {
+        self.all_wanted = true;
+        self.last_failure = Some(error);
     }
 
     pub fn want(&mut self, name: &str, now: Instant) {
@@ -272,6 +283,7 @@ impl State {
             self.all_wanted |= asked.all;
             self.wanted.extend(asked.topics);
         }
+        self.answers += 1;
         self.last_failure = Some(error);
         self.failures = self.failures.saturating_add(1);
         self.pause(self.failures, config, rng, now);
@@ -293,6 +305,7 @@ impl State {
             self.failed(error.clone(), config, rng, now);
             return Err(error);
         }
+        self.answers += 1;
         let asked = self.in_flight.take().unwrap_or_default();
         let mut changes = self.settle_topics(answer, &asked, now);
         self.take_over(answer, &mut changes);

@@ -76,3 +76,667 @@ fn a_new_topic_is_asked_for_at_once_and_then_known() {
     assert_eq!(snapshot.version, metadata.version());
     assert_eq!(metadata.request_due(at(200)), None, "nothing more to ask");
 }
+
+/// Answers the first request, which asks for no topic.
+fn started() -> Metadata {
+    let metadata = metadata();
+    metadata.request_due(at(0)).expect("the first request");
+    metadata.on_response(&response(vec![]), at(0)).unwrap();
+    metadata
+}
+
+/// Knows `topics` at 0 ms.
+fn knowing(topics: Vec<MetadataResponseTopic>) -> Metadata {
+    let metadata = started();
+    for topic in &topics {
+        metadata.try_topic(topic.name.as_deref().unwrap(), at(0));
+    }
+    metadata.request_due(at(0)).expect("the topics");
+    metadata.on_response(&response(topics), at(0)).unwrap();
+    metadata
+}
+
+fn refusal(name: &str, code: i16) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: crate::protocol::api::ErrorCode(code),
+        name: Some(name.into()),
+        ..Default::default()
+    }
+}
+
+fn known(metadata: &Metadata, name: &str, now: Instant) -> Arc<TopicMetadata> {
+    let TopicState::Known(topic) = metadata.try_topic(name, now) else { panic!("{name}") };
+    topic
+}
+
+fn failed(metadata: &Metadata, name: &str, now: Instant) -> Error {
+    let TopicState::Failed(error) = metadata.try_topic(name, now) else { panic!("{name}") };
+    assert!(error.message.len() < 248, "{error}");
+    error
+}
+
+fn is_pending(metadata: &Metadata, name: &str, now: Instant) -> bool {
+    matches!(metadata.try_topic(name, now), TopicState::Pending)
+}
+
+/// The next request and when it was due, in ms; none before `until`.
+fn next(metadata: &Metadata, until: u64) -> Option<(u64, Vec<String>)> {
+    let due = metadata.next_due();
+    if due > at(until) {
+        return None;
+    }
+    let just_before = Instant(due.0.saturating_sub(1));
+    if due > Instant::default() {
+        assert_eq!(metadata.request_due(just_before), None, "not before it is due");
+    }
+    let ms = u64::try_from(due.since(at(0)).as_millis()).unwrap();
+    Some((ms, names(metadata.request_due(due.max(at(0))))))
+}
+
+#[derive(Default)]
+struct CountingWake(AtomicU64);
+
+impl Wake for CountingWake {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn new_topics_are_collected_while_a_request_is_under_way() {
+    let metadata = metadata();
+    let waker = Arc::new(CountingWake::default());
+    metadata.set_waker(waker.clone());
+    metadata.request_due(at(0)).unwrap();
+    for name in ["c", "a", "b", "a"] {
+        assert!(is_pending(&metadata, name, at(0)));
+    }
+    assert_eq!(waker.0.load(Ordering::Relaxed), 3, "once per topic");
+    metadata.on_response(&response(vec![]), at(5)).unwrap();
+    assert_eq!(names(metadata.request_due(at(5))), ["a", "b", "c"]);
+    let answer = response(vec![topic("b", &[(1, 0)]), topic("a", &[(1, 0)])]);
+    metadata.on_response(&answer, at(6)).unwrap();
+    known(&metadata, "a", at(6));
+    known(&metadata, "b", at(6));
+    assert!(is_pending(&metadata, "c", at(6)), "the answer left it out");
+    assert!(metadata.last_error("c").unwrap().message.contains("does not exist"));
+    assert_eq!(waker.0.load(Ordering::Relaxed), 3);
+    assert_eq!(next(&metadata, 200).unwrap().1, ["c"], "only what is missing");
+}
+
+#[test]
+fn every_answer_and_failure_moves_the_signal() {
+    let metadata = metadata();
+    let start = metadata.signal().generation();
+    metadata.on_failure(at(0), Error::new(-1, "no broker"));
+    assert_eq!(metadata.signal().generation(), start + 1);
+    metadata.on_response(&response(vec![]), at(0)).unwrap();
+    assert_eq!(metadata.signal().generation(), start + 2);
+    metadata.on_response(&MetadataResponse::default(), at(0)).unwrap_err();
+    assert_eq!(metadata.signal().generation(), start + 3);
+    metadata.fail_all(Error::new(-103, "closed"));
+    assert_eq!(metadata.signal().generation(), start + 4);
+}
+
+#[test]
+fn an_unknown_topic_stays_pending_and_is_asked_for_less_and_less_often() {
+    let metadata = started();
+    assert!(is_pending(&metadata, "t", at(0)));
+    assert_eq!(next(&metadata, 0).unwrap().1, ["t"]);
+    let mut last = 0;
+    let mut gaps = Vec::new();
+    for _ in 0..8 {
+        metadata.on_response(&response(vec![refusal("t", 3)]), at(last)).unwrap();
+        assert!(is_pending(&metadata, "t", at(last)));
+        let error = metadata.last_error("t").unwrap();
+        assert_eq!(error.status, 3);
+        assert!(error.is_retriable() && error.message.contains("\"t\" does not exist"), "{error}");
+        let (due, topics) = next(&metadata, last + 2000).unwrap();
+        assert_eq!(topics, ["t"]);
+        gaps.push(due - last);
+        last = due;
+    }
+    for (gap, expected) in gaps.iter().zip([100, 200, 400, 800, 1000, 1000, 1000, 1000]) {
+        assert!((expected * 79 / 100..=1000.min(expected * 121 / 100)).contains(gap), "{gaps:?}");
+    }
+    metadata.on_response(&response(vec![topic("t", &[(1, 0)])]), at(last)).unwrap();
+    known(&metadata, "t", at(last));
+    assert_eq!(metadata.last_error("t"), None);
+}
+
+#[test]
+fn a_topic_without_a_leader_yet_is_asked_for_again() {
+    let metadata = started();
+    metadata.try_topic("t", at(0));
+    metadata.request_due(at(0)).unwrap();
+    for code in [5, 0, 100, -1] {
+        metadata.on_response(&response(vec![refusal("t", code)]), at(0)).unwrap();
+        assert!(is_pending(&metadata, "t", at(0)), "{code}");
+        assert!(metadata.last_error("t").unwrap().is_retriable());
+        assert_eq!(metadata.request_due(at(2000)).unwrap().topics.len(), 1, "{code}");
+    }
+}
+
+#[test]
+fn a_refused_topic_fails_for_a_while_and_is_then_asked_for_again() {
+    let longest = "x".repeat(249);
+    for (name, code, says) in [
+        ("t", 29, "not authorized for topic \"t\": grant"),
+        ("t", 17, "refuses the topic name \"t\""),
+        (&*longest, 29, "xxx...\": grant"),
+        (&*longest, 17, "xxx...\": use another"),
+    ] {
+        let metadata = started();
+        metadata.try_topic(name, at(0));
+        metadata.request_due(at(0)).unwrap();
+        metadata.on_response(&response(vec![refusal(name, code)]), at(10)).unwrap();
+        for now in [10, 500, 1009] {
+            let error = failed(&metadata, name, at(now));
+            assert_eq!((error.status, error.is_retriable()), (code.into(), false));
+            assert!(error.message.contains(says), "{error}");
+        }
+        assert_eq!(metadata.request_due(at(1009)), None);
+        assert!(is_pending(&metadata, name, at(1010)), "the refusal is old");
+        assert_eq!(names(metadata.request_due(at(1010))), [name]);
+        metadata.on_response(&response(vec![topic(name, &[(1, 0)])]), at(1011)).unwrap();
+        known(&metadata, name, at(1011));
+    }
+}
+
+#[test]
+fn auto_creation_is_asked_for_as_configured() {
+    for allow in [true, false] {
+        let config = MetadataConfig { allow_auto_create_topics: allow, ..config() };
+        let metadata = Metadata::new(config, Arc::new(Rng::seeded(1)), Logger::none());
+        assert_eq!(metadata.request_due(at(0)).unwrap().allow_auto_create, allow);
+    }
+}
+
+#[test]
+fn an_answer_without_brokers_or_with_an_error_changes_nothing() {
+    let metadata = knowing(vec![topic("t", &[(1, 0)])]);
+    let (version, snapshot) = (metadata.version(), metadata.snapshot());
+    let rebootstrap =
+        MetadataResponse { error_code: crate::protocol::api::ErrorCode(129), ..response(vec![]) };
+    let nobody = MetadataResponse { brokers: vec![], ..response(vec![]) };
+    let mut no_port = response(vec![topic("t", &[(2, 9)])]);
+    for broker in &mut no_port.brokers {
+        broker.port = 65_536;
+    }
+    for (bad, status, now) in
+        [(rebootstrap, 129, 5000), (nobody, -117, 10_000), (no_port, -117, 15_000)]
+    {
+        metadata.request_update();
+        assert!(next(&metadata, now).is_some());
+        let error = metadata.on_response(&bad, at(now)).unwrap_err();
+        assert_eq!((error.status, error.is_retriable()), (status, true));
+        assert_eq!((metadata.version(), metadata.snapshot()), (version, snapshot.clone()));
+        assert_eq!(metadata.last_error("t"), Some(error), "the cause, for who gives up");
+        metadata.on_response(&response(vec![topic("t", &[(1, 0)])]), at(now)).unwrap();
+        assert_eq!(metadata.last_error("t"), None);
+    }
+}
+
+#[test]
+fn failures_put_everything_off_and_lose_nothing() {
+    let metadata = started();
+    metadata.try_topic("a", at(0));
+    let mut now = 0;
+    for expected in [100, 200, 400, 800, 1000, 1000] {
+        let (due, topics) = next(&metadata, now + 1001).unwrap();
+        assert_eq!(topics, ["a"]);
+        now = due;
+        metadata.on_failure(at(now), Error::new(13, "connection refused"));
+        // A new topic is no reason to hammer a cluster that is down.
+        let gap = metadata.next_due().since(at(now));
+        metadata.try_topic("b", at(now));
+        assert_eq!(metadata.next_due().since(at(now)), gap);
+        let gap = gap.as_millis() as u64;
+        assert!((expected * 79 / 100..=1000.min(expected * 121 / 100)).contains(&gap), "{gap}");
+        assert!(metadata.last_error("a").unwrap().message.contains("refused"));
+        metadata.touch("a", at(now));
+        if expected == 100 {
+            let (due, topics) = next(&metadata, now + 121).unwrap();
+            assert_eq!(topics, ["a", "b"]);
+            now = due;
+            let answer = response(vec![topic("b", &[(1, 0)]), refusal("a", 5)]);
+            metadata.on_response(&answer, at(now)).unwrap();
+            metadata.on_failure(at(now), Error::new(13, "connection refused"));
+        }
+    }
+}
+
+#[test]
+fn everything_is_asked_for_when_it_is_old() {
+    let metadata = knowing(vec![topic("b", &[(1, 0)]), topic("a", &[(1, 0)])]);
+    let (before, version) = (known(&metadata, "a", at(200_000)), metadata.version());
+    metadata.touch("b", at(200_000));
+    assert_eq!(next(&metadata, 299_999), None);
+    assert_eq!(next(&metadata, 300_000).unwrap(), (300_000, vec!["a".into(), "b".into()]));
+    let answer = response(vec![topic("a", &[(1, 0)]), topic("b", &[(2, 1)])]);
+    let changes = metadata.on_response(&answer, at(300_001)).unwrap();
+    let changed: Vec<_> = changes.topics.iter().map(|topic| topic.name.to_string()).collect();
+    assert_eq!((changed, changes.nodes), (vec!["b".into()], false));
+    assert!(Arc::ptr_eq(&before, &known(&metadata, "a", at(300_001))), "shared");
+    assert_eq!(metadata.version(), version + 1);
+    assert_eq!(next(&metadata, 600_000), None);
+    assert!(next(&metadata, 600_001).is_some());
+}
+
+#[test]
+fn one_topic_is_asked_for_alone() {
+    let metadata = knowing(vec![topic("a", &[(1, 0)]), topic("b", &[(1, 0)])]);
+    metadata.request_update_of("b", at(1000));
+    assert_eq!(names(metadata.request_due(at(1000))), ["b"]);
+    metadata.request_update_of("b", at(1001));
+    let changes = metadata.on_response(&response(vec![topic("b", &[(3, 1)])]), at(1002)).unwrap();
+    assert_eq!(changes.topics.len(), 1);
+    assert_eq!(metadata.snapshot().leader("b", 0).unwrap().id, 3);
+    assert_eq!(metadata.snapshot().leader("a", 0).unwrap().id, 1, "left alone");
+    let (due, topics) = next(&metadata, 1200).unwrap();
+    assert_eq!(topics, ["b"], "the answer may be older than the second question");
+    assert!(due >= 1080, "{due}");
+    metadata.on_response(&response(vec![topic("b", &[(3, 1)])]), at(1200)).unwrap();
+    metadata.request_update();
+    assert_eq!(next(&metadata, 5000).unwrap().1, ["a", "b"]);
+}
+
+#[test]
+fn a_topic_nobody_uses_is_forgotten_with_the_next_refresh() {
+    let metadata = knowing(vec![topic("idle", &[(1, 0)]), topic("used", &[(1, 0)])]);
+    metadata.touch("used", at(1000));
+    assert!(metadata.snapshot().topic("idle").is_some());
+    assert_eq!(next(&metadata, 300_000).unwrap().1, ["used"]);
+    let changes = metadata.on_response(&response(vec![topic("used", &[(1, 0)])]), at(300_000));
+    assert_eq!(changes.unwrap().removed, [Arc::from("idle")]);
+    assert!(metadata.snapshot().topic("idle").is_none());
+    known(&metadata, "used", at(300_000));
+    assert!(is_pending(&metadata, "idle", at(300_001)));
+    assert_eq!(names(metadata.request_due(at(300_001))), ["idle"], "asked for anew");
+}
+
+#[test]
+fn a_topic_used_again_while_it_is_being_forgotten_stays() {
+    let metadata = knowing(vec![topic("t", &[(1, 0)])]);
+    assert_eq!(next(&metadata, 300_000).unwrap().1, [""; 0]);
+    known(&metadata, "t", at(300_000));
+    metadata.on_response(&response(vec![]), at(300_001)).unwrap();
+    known(&metadata, "t", at(300_001));
+    metadata.request_update();
+    assert_eq!(next(&metadata, 301_000).unwrap().1, ["t"]);
+}
+
+#[test]
+fn an_unknown_topic_that_nobody_waits_for_is_given_up() {
+    let metadata = started();
+    metadata.try_topic("t", at(0));
+    let mut asked = 0;
+    let mut last = 0;
+    while let Some((due, topics)) = next(&metadata, 299_000) {
+        assert_eq!(topics, ["t"]);
+        asked += 1;
+        last = due;
+        metadata.on_response(&response(vec![refusal("t", 3)]), at(due)).unwrap();
+        if metadata.next_due() > at(61_000) && metadata.next_due() < at(299_000) {
+            assert_eq!(metadata.request_due(metadata.next_due()), None);
+            break;
+        }
+    }
+    assert!((55..100).contains(&asked), "{asked}");
+    assert!((59_000..=61_000).contains(&last), "{last}");
+    assert_eq!(next(&metadata, 299_000), None, "silence");
+    assert!(is_pending(&metadata, "t", at(299_000)));
+    assert_eq!(names(metadata.request_due(at(299_000))), ["t"]);
+}
+
+#[test]
+fn a_known_topic_survives_errors_for_a_while() {
+    let metadata = knowing(vec![topic("t", &[(1, 0), (2, 0)])]);
+    let before = known(&metadata, "t", at(0));
+    // A broker that has just started denies it, then knows it again: the clock starts over.
+    for (now, answer) in [
+        (20_000, refusal("t", 3)),
+        (40_000, topic("t", &[(1, 0), (2, 0)])),
+        (60_000, refusal("t", 3)),
+        (75_000, refusal("t", 5)),
+        (77_000, refusal("t", 29)),
+        (79_000, refusal("t", 17)),
+        (89_999, refusal("t", 3)),
+    ] {
+        metadata.request_update_of("t", at(now));
+        metadata.request_due(at(now)).unwrap_or_else(|| panic!("{now}"));
+        let changes = metadata.on_response(&response(vec![answer]), at(now)).unwrap();
+        assert!(changes.topics.is_empty() && changes.removed.is_empty());
+        assert!(Arc::ptr_eq(&before, &known(&metadata, "t", at(now))), "{now}");
+        metadata.on_response(&response(vec![]), at(now)).unwrap();
+    }
+    metadata.request_update_of("t", at(92_000));
+    metadata.request_due(at(92_000)).unwrap();
+    let changes = metadata.on_response(&response(vec![refusal("t", 3)]), at(92_000)).unwrap();
+    assert_eq!(changes.removed, [Arc::from("t")]);
+    assert!(is_pending(&metadata, "t", at(92_000)));
+    assert_eq!(metadata.last_error("t").unwrap().status, 3);
+}
+
+#[test]
+fn a_topic_without_an_id_shrinks_only_after_a_while() {
+    let without_id = |partitions: &[(i32, i32)]| MetadataResponseTopic {
+        topic_id: [0; 16],
+        ..topic("t", partitions)
+    };
+    let metadata = knowing(vec![without_id(&[(1, 5), (2, 5)])]);
+    let ask = |now, answer| {
+        metadata.request_update_of("t", at(now));
+        metadata.request_due(at(now)).unwrap();
+        metadata.on_response(&response(vec![answer]), at(now)).unwrap();
+        known(&metadata, "t", at(now)).partitions.len()
+    };
+    assert_eq!(ask(10_000, without_id(&[(1, 5)])), 2);
+    assert_eq!(ask(30_000, without_id(&[(1, 5), (2, 5)])), 2);
+    assert_eq!(ask(50_000, without_id(&[(1, 5)])), 2);
+    assert_eq!(ask(79_999, without_id(&[(1, 5)])), 2);
+    assert_eq!(ask(83_000, without_id(&[(1, 5)])), 1);
+    assert_eq!(ask(90_000, topic("t", &[(1, 5), (2, 5)])), 2);
+    assert_eq!(ask(100_000, topic("t", &[(1, 5)])), 2);
+    assert_eq!(ask(200_000, topic("t", &[(1, 5)])), 2, "with an id it can't shrink");
+}
+
+#[test]
+fn a_recreated_topic_starts_over() {
+    let metadata = knowing(vec![topic("t", &[(1, 9), (1, 9), (1, 9)])]);
+    let again = MetadataResponseTopic { topic_id: [8; 16], ..topic("t", &[(2, 0)]) };
+    metadata.request_update();
+    metadata.request_due(at(5000)).unwrap();
+    metadata.on_response(&response(vec![again]), at(5000)).unwrap();
+    let known = known(&metadata, "t", at(5000));
+    assert_eq!((known.id, known.partitions.len()), ([8; 16], 1));
+    assert_eq!((known.partitions[0].leader, known.partitions[0].leader_epoch), (2, 0));
+}
+
+#[test]
+fn a_partition_without_a_leader_is_asked_about_while_somebody_sends() {
+    let metadata = knowing(vec![topic("t", &[(1, 0), (-1, 1)])]);
+    for now in [200, 1000] {
+        assert_eq!(next(&metadata, now).unwrap().1, ["t"]);
+        metadata.on_response(&response(vec![topic("t", &[(1, 0), (-1, 1)])]), at(now)).unwrap();
+    }
+    assert_eq!(next(&metadata, 100_000), None, "nobody has sent since");
+    metadata.touch("t", at(100_000));
+    metadata.request_update_of("t", at(100_000));
+    metadata.request_due(at(100_000)).unwrap();
+    metadata.on_response(&response(vec![topic("t", &[(1, 0), (-1, 1)])]), at(100_001)).unwrap();
+    assert_eq!(next(&metadata, 101_500).unwrap().1, ["t"]);
+    metadata.on_response(&response(vec![topic("t", &[(1, 0), (3, 2)])]), at(101_500)).unwrap();
+    assert_eq!(next(&metadata, 200_000), None, "all have leaders");
+    assert_eq!(known(&metadata, "t", at(101_500)).available(), 2);
+}
+
+#[test]
+fn an_answer_that_says_the_same_makes_no_snapshot() {
+    let metadata = knowing(vec![topic("t", &[(1, 3)])]);
+    let (version, snapshot) = (metadata.version(), metadata.snapshot());
+    metadata.request_update();
+    metadata.request_due(at(1000)).unwrap();
+    let mut same = response(vec![topic("t", &[(2, 2)])]);
+    same.brokers.reverse();
+    let changes = metadata.on_response(&same, at(1000)).unwrap();
+    assert!(changes.topics.is_empty() && changes.removed.is_empty() && !changes.nodes);
+    assert_eq!(metadata.version(), version);
+    assert!(Arc::ptr_eq(&snapshot, &metadata.snapshot()));
+}
+
+#[test]
+fn topics_that_nobody_asked_for_are_ignored() {
+    let metadata = started();
+    let flood = (0..100).map(|i| topic(&format!("t{i}"), &[(1, 0)])).collect();
+    metadata.on_response(&response(flood), at(0)).unwrap();
+    assert_eq!(metadata.snapshot().topics().count(), 0);
+    let nameless = MetadataResponseTopic { name: None, ..topic("t", &[(1, 0)]) };
+    metadata.on_response(&response(vec![nameless]), at(0)).unwrap();
+    assert_eq!(metadata.snapshot().topics().count(), 0);
+}
+
+#[test]
+fn brokers_are_replaced_and_found_by_id() {
+    let metadata = started();
+    assert_eq!(metadata.snapshot().node(2).unwrap().port, 9092);
+    let mut answer = response(vec![]);
+    answer.brokers.remove(0);
+    answer.brokers.push(MetadataResponseBroker {
+        node_id: 0,
+        host: "new".into(),
+        port: 1,
+        rack: Some("r".into()),
+    });
+    answer
+        .brokers
+        .push(MetadataResponseBroker { host: "twice".into(), ..answer.brokers[2].clone() });
+    answer.brokers.push(MetadataResponseBroker { node_id: -5, ..answer.brokers[2].clone() });
+    answer.controller_id = 2;
+    let changes = metadata.on_response(&answer, at(1)).unwrap();
+    assert!(changes.nodes);
+    let snapshot = metadata.snapshot();
+    let ids: Vec<_> = snapshot.nodes.iter().map(|node| node.id).collect();
+    assert_eq!((ids, snapshot.controller), (vec![0, 2, 3], 2));
+    assert_eq!(snapshot.node(0).unwrap().host.as_ref(), "new");
+    assert_eq!(snapshot.node(0).unwrap().rack.as_deref(), Some("r"));
+    assert_eq!((snapshot.node(1), snapshot.node(i32::MIN)), (None, None));
+}
+
+#[test]
+fn a_leader_named_by_a_produce_response_is_taken_if_it_is_newer() {
+    let metadata = knowing(vec![topic("t", &[(1, 5), (1, 5), (-1, 5)]), topic("u", &[(1, 0)])]);
+    let (version, other) = (metadata.version(), known(&metadata, "u", at(0)));
+    let update = |partition, leader, leader_epoch| LeaderUpdate {
+        topic: "t",
+        partition,
+        leader,
+        leader_epoch,
+    };
+    let ignored = [
+        update(0, 2, 5),
+        update(0, 2, 4),
+        update(0, 2, -1),
+        update(0, 9, 6),
+        update(3, 2, 6),
+        update(-1, 2, 6),
+        LeaderUpdate { topic: "other", ..update(0, 2, 6) },
+    ];
+    let changes = metadata.update_leaders(&ignored, &[]);
+    assert!(changes.topics.is_empty() && !changes.nodes);
+    assert_eq!(metadata.version(), version);
+
+    let nine = Node { id: 9, host: "b9".into(), port: 9, rack: None };
+    let moved = Node { id: 2, host: "b2.moved".into(), port: 9092, rack: None };
+    let unused = Node { id: 7, host: "b7".into(), port: 7, rack: None };
+    let changes = metadata.update_leaders(
+        &[update(0, 2, 6), update(0, 3, 6), update(1, 9, 7), update(2, 3, 6)],
+        &[nine, moved, unused],
+    );
+    assert_eq!((changes.topics.len(), changes.nodes), (1, true));
+    assert_eq!(metadata.version(), version + 1, "one snapshot for all");
+    let snapshot = metadata.snapshot();
+    assert_eq!(snapshot.leader("t", 0).unwrap().host.as_ref(), "b2.moved");
+    assert_eq!(snapshot.leader("t", 1).unwrap().host.as_ref(), "b9");
+    assert_eq!(snapshot.topic("t").unwrap().available(), 3);
+    assert_eq!(snapshot.node(7), None, "nobody it leads for");
+    assert!(Arc::ptr_eq(&other, snapshot.topic("u").unwrap()));
+    // And the bar is raised for answers from brokers that lag.
+    metadata.on_response(&response(vec![topic("t", &[(1, 5), (1, 6), (3, 6)])]), at(1)).unwrap();
+    let leaders: Vec<_> = known(&metadata, "t", at(1))
+        .partitions
+        .iter()
+        .map(|p| (p.leader, p.leader_epoch))
+        .collect();
+    assert_eq!(leaders, [(2, 6), (9, 7), (3, 6)]);
+    assert_eq!(metadata.snapshot().leader("t", 1), None, "the brokers no longer name node 9");
+}
+
+#[test]
+fn who_waits_is_told_when_nothing_can_be_asked() {
+    let metadata = knowing(vec![topic("t", &[(1, 0)])]);
+    assert!(is_pending(&metadata, "u", at(0)));
+    metadata.fail_all(Error::new(-116, "wrong password"));
+    assert_eq!(failed(&metadata, "u", at(1)).status, -116);
+    assert_eq!(failed(&metadata, "v", at(1)).status, -116);
+    known(&metadata, "t", at(1));
+    metadata.on_response(&response(vec![]), at(2)).unwrap();
+    assert!(is_pending(&metadata, "u", at(2)), "it was put right");
+}
+
+#[test]
+fn a_caller_may_ask_anew_and_sees_when_the_answer_is_there() {
+    let metadata = knowing(vec![topic("t", &[(1, 0)])]);
+    let wanted = metadata.refresh("t", at(1000));
+    assert!(metadata.answers() < wanted);
+    metadata.request_due(at(1000)).unwrap();
+    let later = metadata.refresh("t", at(1001));
+    metadata.on_response(&response(vec![topic("t", &[(1, 0), (1, 0)])]), at(1002)).unwrap();
+    assert!(metadata.answers() >= wanted);
+    assert!(metadata.answers() < later, "that answer may be older than the question");
+    assert!(next(&metadata, 2000).is_some());
+    metadata.on_failure(at(2000), Error::new(13, "reset"));
+    assert!(metadata.answers() >= later, "a failure is an answer too");
+}
+
+#[test]
+fn a_lost_connection_asks_for_everything_and_is_remembered() {
+    let metadata = knowing(vec![topic("t", &[(1, 0)])]);
+    let generation = metadata.signal().generation();
+    metadata.disconnected(Error::new(13, "b1:9092: connection reset"));
+    assert_eq!(metadata.signal().generation(), generation + 1);
+    assert!(metadata.last_error("u").unwrap().message.contains("reset"));
+    assert_eq!(next(&metadata, 200).unwrap().1, ["t"]);
+}
+
+/// How many requests go out in `seconds`, with somebody asking for everything every millisecond and
+/// answers from a cluster that changes every `changes_every` ms.
+fn storm(config: MetadataConfig, seconds: u64, changes_every: u64) -> u64 {
+    let metadata = Metadata::new(config, Arc::new(Rng::seeded(4)), Logger::none());
+    metadata.try_topic("t", at(0));
+    let mut requests = 0;
+    for now in 0..seconds * 1000 {
+        metadata.request_update();
+        metadata.request_update_of("t", at(now));
+        if metadata.request_due(at(now)).is_some() {
+            requests += 1;
+            let epoch = i32::try_from(now / changes_every).unwrap();
+            metadata.on_response(&response(vec![topic("t", &[(1, epoch)])]), at(now)).unwrap();
+        }
+    }
+    requests
+}
+
+#[test]
+fn requests_never_storm() {
+    let rolling = storm(config(), 60, 1);
+    assert!((400..=720).contains(&rolling), "10 a second while leaders move: {rolling}");
+    let quiet = storm(config(), 60, 1_000_000);
+    assert!((55..=90).contains(&quiet), "1 a second when nothing moves: {quiet}");
+    let eager = MetadataConfig {
+        max_age: Duration::ZERO,
+        retry_backoff: Duration::ZERO,
+        retry_backoff_max: Duration::ZERO,
+        ..config()
+    };
+    assert!(storm(eager, 10, 1) <= 1001, "zeros don't make it spin");
+}
+
+#[test]
+fn an_idle_producer_asks_once_per_max_age() {
+    let metadata = metadata();
+    let mut asked = Vec::new();
+    while let Some((due, topics)) = next(&metadata, 1_000_000) {
+        assert_eq!(topics, [""; 0]);
+        asked.push(due);
+        metadata.on_response(&response(vec![]), at(due)).unwrap();
+    }
+    assert_eq!(asked, [0, 300_000, 600_000, 900_000]);
+}
+
+#[test]
+fn durations_at_their_borders_overflow_nothing() {
+    let longest = Duration::from_millis(i64::MAX as u64);
+    let config = MetadataConfig {
+        max_age: longest,
+        max_idle: longest,
+        retry_backoff: longest,
+        retry_backoff_max: longest,
+        request_timeout: longest,
+        allow_auto_create_topics: true,
+    };
+    let metadata = Metadata::new(config, Arc::new(Rng::seeded(1)), Logger::none());
+    metadata.request_due(at(0)).unwrap();
+    metadata.on_response(&response(vec![]), at(0)).unwrap();
+    assert!(metadata.next_due() > at(1 << 40));
+    metadata.try_topic("t", at(0));
+    metadata.request_due(at(0)).unwrap();
+    metadata.on_failure(Instant(u64::MAX - 1), Error::new(13, "x"));
+    assert_eq!(metadata.next_due(), Instant::NEVER);
+}
+
+struct Lines(Mutex<Vec<(Level, String)>>);
+
+impl crate::log::LogSink for Lines {
+    fn log(&self, level: Level, target: &'static str, message: String) {
+        assert_eq!(target, "metadata");
+        lock(&self.0).push((level, message));
+    }
+}
+
+#[test]
+fn trouble_is_logged_when_it_starts() {
+    let lines = Arc::new(Lines(Mutex::default()));
+    let logger = Logger::new(Level::Debug, lines.clone());
+    let metadata = Metadata::new(config(), Arc::new(Rng::seeded(1)), logger);
+    metadata.try_topic("t", at(0));
+    for _ in 0..3 {
+        metadata.on_response(&response(vec![refusal("t", 3)]), at(0)).unwrap();
+    }
+    metadata.on_response(&response(vec![refusal("t", 29)]), at(0)).unwrap();
+    let moved = MetadataResponse { cluster_id: Some("d".into()), ..response(vec![]) };
+    metadata.on_response(&moved, at(0)).unwrap();
+    metadata.on_response(&moved, at(0)).unwrap();
+    metadata.on_response(&MetadataResponse::default(), at(0)).unwrap_err();
+    let lines = lock(&lines.0);
+    let parts =
+        ["\"t\" does not exist", "not authorized", "was c and is now d", "names no brokers"];
+    assert_eq!(lines.len(), parts.len(), "{lines:?}");
+    for ((level, line), part) in lines.iter().zip(parts) {
+        assert!(*level == Level::Warning && line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn callers_wait_while_the_network_thread_answers() {
+    let metadata = Arc::new(metadata());
+    let clock = crate::clock::Clock::system();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..4)
+            .map(|i| {
+                let (metadata, clock) = (metadata.clone(), clock.clone());
+                scope.spawn(move || {
+                    let name = format!("t{}", i % 2);
+                    let deadline = clock.now().after(Duration::from_secs(20));
+                    loop {
+                        let seen = metadata.signal().generation();
+                        if let TopicState::Known(topic) = metadata.try_topic(&name, clock.now()) {
+                            return topic.partitions.len();
+                        }
+                        assert!(metadata.signal().wait(seen, &clock, deadline), "timed out");
+                    }
+                })
+            })
+            .collect();
+        while waiting.iter().any(|waiter| !waiter.is_finished()) {
+            if let Some(spec) = metadata.request_due(clock.now()) {
+                let topics = spec.topics.iter().map(|name| topic(name, &[(1, 0), (2, 0)]));
+                metadata.on_response(&response(topics.collect()), clock.now()).unwrap();
+            }
+            std::thread::yield_now();
+        }
+        for waiter in waiting {
+            assert_eq!(waiter.join().unwrap(), 2);
+        }
+    });
+}
