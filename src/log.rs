@@ -1,6 +1,11 @@
 //! Log lines: from any room to the user's log callback, never to stderr.
 
-use std::sync::Arc;
+use crate::sync::{Signal, lock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+/// Lines that may wait for the user's callback; more are dropped and counted.
+const MAX_WAITING: usize = 1000;
 
 /// syslog severities, as in the C header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,5 +59,59 @@ impl Logger {
         {
             sink.log(level, target, message());
         }
+    }
+}
+
+/// A line on its way to the user.
+struct Line {
+    level: Level,
+    target: &'static str,
+    message: String,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: VecDeque<Line>,
+    dropped: u64,
+}
+
+/// Lines between the room that logged them and the thread that runs the user's log callback.
+pub struct LogQueue {
+    waiting: Mutex<Waiting>,
+    user: Arc<dyn LogSink>,
+    signal: Arc<Signal>,
+}
+
+impl LogQueue {
+    /// A queue in front of `user`; `signal` moves when there is something to [`LogQueue::run`].
+    pub fn new(user: Arc<dyn LogSink>, signal: Arc<Signal>) -> LogQueue {
+        LogQueue { waiting: Mutex::new(Waiting::default()), user, signal }
+    }
+
+    /// Runs the user's callback for what waits; false if nothing did. Callback thread, or inside a poll.
+    pub fn run(&self) -> bool {
+        let Waiting { lines, dropped } = std::mem::take(&mut *lock(&self.waiting));
+        let any = !lines.is_empty() || dropped > 0;
+        for line in lines {
+            self.user.log(line.level, line.target, line.message);
+        }
+        if dropped > 0 {
+            let message = format!("{dropped} log lines were dropped: the log callback is too slow");
+            self.user.log(Level::Warning, "log", message);
+        }
+        any
+    }
+}
+
+impl LogSink for LogQueue {
+    fn log(&self, level: Level, target: &'static str, message: String) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.lines.len() < MAX_WAITING {
+            waiting.lines.push_back(Line { level, target, message });
+        } else {
+            waiting.dropped += 1;
+        }
+        drop(waiting);
+        self.signal.notify();
     }
 }

@@ -5,7 +5,7 @@
 //! thread after it is free again. Nothing here waits but for the lock: where memory is missing the
 //! caller gets something to wait on, and waits outside.
 
-use super::batch::{Full, OpenBatch, Opening};
+use super::batch::{Alone, Full, OpenBatch, Opening};
 use super::buffer_pool::{BufferPool, First, SMALLEST_SLAB};
 use super::cuts::Cuts;
 use super::front::{Front, History, Listing, Partition};
@@ -14,7 +14,7 @@ use super::seal::{Claim, SealState};
 use super::slab::Slab;
 use super::ticket::Waiting;
 use crate::clock::{Instant, Reading};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, status};
 use crate::protocol::record_batch::{self, BATCH_HEADER_LEN};
 use crate::record::ProducerRecord;
 use crate::sync::FrontGuard;
@@ -166,6 +166,39 @@ impl<'a> Appender<'a> {
         self.append_or(record, now, false)
     }
 
+    /// Appends a record to a batch of its own, which is closed at once: no lingering, and the outcome is this record's
+    /// alone.
+    pub fn append_alone(
+        &mut self,
+        record: &ProducerRecord<'_>,
+        now: Reading,
+        alone: Alone,
+    ) -> Result<Appended> {
+        let payload_len = record_batch::payload_len(record.key, record.value, record.headers);
+        self.context.check_size(payload_len)?;
+        let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
+        let partition = self.partition;
+        loop {
+            let front = self.front.get_or_insert_with(|| partition.front.lock());
+            // Order: what is open was appended before.
+            let Some(batch) = front.close_open(now.mono, false) else { break };
+            self.claim = Some(Claim::of_closer(&batch.body));
+            front.closed.push_back(batch);
+            self.leave();
+        }
+        let slow = Slow { record, payload_len, timestamp, now: now.mono, may_open: true };
+        let appended = slow.append(self)?;
+        if let (Appended::Done { .. }, Some(front)) = (&appended, &mut self.front)
+            && let Some(mut batch) = front.close_open(now.mono, false)
+        {
+            batch.alone = Some(alone);
+            self.claim = Some(Claim::of_closer(&batch.body));
+            front.closed.push_back(batch);
+            self.leave();
+        }
+        Ok(appended)
+    }
+
     #[inline]
     fn append_or(
         &mut self,
@@ -272,6 +305,9 @@ impl Slow<'_> {
         let Some(front) = front else { return Ok(Appended::BatchFull) };
         if let Some(appended_bytes) = self.append_to_open(front, partition, context, claim) {
             return Ok(done(front, partition, context, appended_bytes, wake));
+        }
+        if front.shut {
+            return Err(Error::new(status::CLOSED, "the producer is closed; make a new one"));
         }
         if !self.may_open {
             return Ok(Appended::BatchFull);
@@ -437,7 +473,7 @@ mod tests {
     #[test]
     fn a_record_comes_out_as_it_went_in() {
         let context = context(1 << 20, 0);
-        let partition = Arc::new(Partition::new("t".into(), 0, 0));
+        let partition = Arc::new(Partition::new("t".into(), 0, 0, false));
         let now = Reading { mono: Instant(5_000_000), wall_ms: 77 };
         for tag in 0..100 {
             let value = vec![b'x'; 50 + tag as usize];

@@ -18,6 +18,7 @@ use crate::record::{ProducerRecord, Tag};
 use bytes::Bytes;
 use std::iter;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Tags that live in the batch itself.
 const INLINE_TAGS: usize = 16;
@@ -66,6 +67,61 @@ impl Chain {
         let tags = self.tags.slab.as_ref().map_or(0, TagSlab::size);
         self.closed = self.slabs().map(Slab::size).sum::<usize>() + tags;
         self.pool.close(self.closed);
+    }
+}
+
+/// The tags of a batch whose records are gone: their memory was needed, and nobody wanted to see them again.
+#[derive(Debug)]
+struct DetachedTags {
+    pool: Arc<BufferPool>,
+    tags: Tags,
+    count: usize,
+}
+
+impl Drop for DetachedTags {
+    fn drop(&mut self) {
+        let slab = self.tags.slab.take();
+        let closed = slab.as_ref().map_or(0, TagSlab::size);
+        self.pool.release(iter::empty(), slab, closed);
+    }
+}
+
+/// What is left of a batch when it is done: its tags, and its records where somebody wants them.
+#[derive(Debug)]
+pub struct Remains(Left);
+
+#[derive(Debug)]
+enum Left {
+    All(Arc<BatchBody>),
+    Tags(DetachedTags),
+}
+
+impl Remains {
+    /// Of this batch. Without `keep` the records' memory is free from here on, unless somebody reads it at this moment.
+    pub fn of(body: Arc<BatchBody>, keep: bool) -> Remains {
+        if keep {
+            return Remains(Left::All(body));
+        }
+        match Arc::try_unwrap(body) {
+            Ok(body) => Remains(Left::Tags(body.into_tags())),
+            Err(shared) => Remains(Left::All(shared)),
+        }
+    }
+
+    /// The records' tags, in order.
+    pub fn tags(&self) -> &[Tag] {
+        match &self.0 {
+            Left::All(body) => body.tags(),
+            Left::Tags(left) => left.tags.places().get(..left.count).unwrap_or_default(),
+        }
+    }
+
+    /// The records, if they are there still.
+    pub fn records(&self) -> Option<&Arc<BatchBody>> {
+        match &self.0 {
+            Left::All(body) => Some(body),
+            Left::Tags(_) => None,
+        }
     }
 }
 
@@ -239,7 +295,7 @@ impl OpenBatch {
             sealing: Sealing::claimed(),
         };
         let (created, cut) = (self.created, self.cut);
-        Box::new(ProducerBatch { body: Arc::new(body), created, closed: now, cut, attempts: 0 })
+        Box::new(ProducerBatch { body: Arc::new(body), created, closed: now, cut, alone: None })
     }
 }
 
@@ -289,6 +345,15 @@ impl BatchBody {
     /// The highest timestamp.
     pub fn max_timestamp(&self) -> i64 {
         self.max_timestamp
+    }
+
+    fn into_tags(mut self) -> DetachedTags {
+        let tags = std::mem::take(&mut self.chain.tags);
+        let size = tags.slab.as_ref().map_or(0, TagSlab::size);
+        // What the chain gives back from now on is its slabs.
+        self.chain.closed -= size;
+        let pool = Arc::clone(&self.chain.pool);
+        DetachedTags { pool, tags, count: self.count as usize }
     }
 
     /// The records area, in pieces; no record straddles two.
@@ -341,6 +406,15 @@ impl AsRef<[u8]> for SlabRef {
     }
 }
 
+/// A batch of one record that a `send_sync` call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alone {
+    /// The call's number, not 0.
+    pub sync_id: u64,
+    /// When its record must have its outcome, in place of `delivery.timeout.ms`.
+    pub deadline: Instant,
+}
+
 /// A closed batch as it moves from stage to stage: the shared body, and what only its owner of the
 /// moment changes.
 #[derive(Debug)]
@@ -353,6 +427,13 @@ pub struct ProducerBatch {
     pub closed: Instant,
     /// The cut it belongs to; see [`Cuts`](super::cuts::Cuts).
     pub cut: u64,
-    /// Requests that carried it.
-    pub attempts: u32,
+    /// Set if a `send_sync` call waits for it.
+    pub alone: Option<Alone>,
+}
+
+impl ProducerBatch {
+    /// When its records must have their outcome, with this `delivery.timeout.ms`.
+    pub fn expires(&self, timeout: Duration) -> Instant {
+        self.alone.map_or(self.created.after(timeout), |alone| alone.deadline)
+    }
 }

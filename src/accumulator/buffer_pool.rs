@@ -105,6 +105,11 @@ impl BufferPool {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Lets everybody who waits look whether waiting still makes sense: the producer closes.
+    pub fn alert(&self) {
+        guard(&self.state).line.alert();
+    }
+
     /// How many partitions wait for memory.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

@@ -89,8 +89,8 @@ pub enum Rest {
 pub enum Expired {
     /// A caller is in the front. It will put the partition into the inbox.
     Busy,
-    /// Done; when the oldest batch that is left was created.
-    Oldest(Option<Instant>),
+    /// Done; when the next batch will have reached its deadline, or `NEVER`.
+    Next(Instant),
 }
 
 /// What the network thread was told, or has in its own hands.
@@ -109,6 +109,8 @@ pub(super) struct Front {
     pub(super) closed: VecDeque<Box<ProducerBatch>>,
     listing: Listing,
     pub(super) muted: bool,
+    /// No record is taken any more: the producer has closed.
+    pub(super) shut: bool,
     pub(super) ticket: Option<Arc<Ticket>>,
     pub(super) history: History,
 }
@@ -140,13 +142,14 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// An empty partition without a leader.
-    pub fn new(topic: Arc<str>, index: i32, slot: u32) -> Partition {
+    /// An empty partition without a leader; one that is `shut` refuses records.
+    pub fn new(topic: Arc<str>, index: i32, slot: u32, shut: bool) -> Partition {
         let front = Front {
             open: None,
             closed: VecDeque::new(),
             listing: Listing::Unlisted,
             muted: false,
+            shut,
             ticket: None,
             history: History::default(),
         };
@@ -197,27 +200,50 @@ impl Partition {
         taken
     }
 
-    /// Network thread: moves every batch created at `upto` or earlier into `out`, the open one too,
-    /// whether sealed or not. What is listed stays listed, unless nothing is left.
-    pub fn try_expire(&self, upto: Instant, out: &mut Vec<Box<ProducerBatch>>) -> Expired {
+    /// Network thread: moves every batch that has reached its deadline into `out`, the open one too, whether sealed or
+    /// not. What is listed stays listed, unless nothing is left.
+    pub fn try_expire(
+        &self,
+        now: Instant,
+        timeout: Duration,
+        out: &mut Vec<Box<ProducerBatch>>,
+    ) -> Expired {
         let Some(mut front) = self.front.try_lock_or_want() else { return Expired::Busy };
-        while front.closed.front().is_some_and(|head| head.created <= upto) {
-            out.extend(front.closed.pop_front());
+        // All of them are looked at: one that somebody waits for may be due before those in front of it.
+        for _ in 0..front.closed.len() {
+            if let Some(batch) = front.closed.pop_front() {
+                let due = batch.expires(timeout) <= now;
+                if due { out.push(batch) } else { front.closed.push_back(batch) }
+            }
         }
-        if front.closed.is_empty() && front.open.as_ref().is_some_and(|open| open.created <= upto) {
-            out.extend(front.close_open(upto, false));
+        if front.open.as_ref().is_some_and(|open| open.created.after(timeout) <= now) {
+            out.extend(front.close_open(now, false));
         }
-        let oldest = front.oldest();
-        if oldest.is_none() {
+        let next = front.next_expiry(timeout);
+        if next.is_none() {
             front.listing = Listing::Unlisted;
         }
-        Expired::Oldest(oldest)
+        Expired::Next(next.unwrap_or(Instant::NEVER))
     }
 
-    /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false
-    /// if a caller is in the front, which will put the partition into the inbox.
+    /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false if a caller is in the
+    /// front, which will put the partition into the inbox.
     pub fn try_purge(&self, out: &mut Vec<Box<ProducerBatch>>) -> bool {
-        self.try_expire(Instant::NEVER, out) != Expired::Busy
+        self.try_empty(false, out)
+    }
+
+    /// As [`Partition::try_purge`], and no record is taken from then on.
+    pub fn try_close(&self, out: &mut Vec<Box<ProducerBatch>>) -> bool {
+        self.try_empty(true, out)
+    }
+
+    fn try_empty(&self, shut: bool, out: &mut Vec<Box<ProducerBatch>>) -> bool {
+        let Some(mut front) = self.front.try_lock_or_want() else { return false };
+        front.shut |= shut;
+        out.extend(front.closed.drain(..));
+        out.extend(front.close_open(Instant(0), false));
+        front.listing = Listing::Unlisted;
+        true
     }
 }
 
@@ -289,9 +315,10 @@ impl Front {
         })
     }
 
-    fn oldest(&self) -> Option<Instant> {
-        let head = self.closed.front().map(|head| head.created);
-        head.or(self.open.as_ref().map(|open| open.created))
+    fn next_expiry(&self, timeout: Duration) -> Option<Instant> {
+        let closed = self.closed.iter().map(|batch| batch.expires(timeout)).min();
+        let open = self.open.as_ref().map(|open| open.created.after(timeout));
+        closed.into_iter().chain(open).min()
     }
 
     pub(super) fn close_open(&mut self, now: Instant, full: bool) -> Option<Box<ProducerBatch>> {

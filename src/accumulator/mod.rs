@@ -1,11 +1,138 @@
-//! Batches per partition, and the memory they take.
+//! Records on their way into batches: a deque of batches per partition, in two halves.
+//!
+//! The *front* of a partition (open batch, closed ones not yet taken) belongs to the callers, under its lock; its *back*
+//! (retries, what is in flight) belongs to the network thread alone. Callers and network thread meet in three places: a
+//! front, the [`inbox`], and the [`buffer_pool`]. Nothing here waits: `try_append` says what to wait for.
 
 pub mod append;
+pub mod back;
 pub mod batch;
 pub mod buffer_pool;
 pub mod cuts;
 pub mod front;
 pub mod inbox;
+pub mod outgoing;
+pub mod ring;
 pub mod seal;
 pub mod slab;
 pub mod ticket;
+
+use crate::clock::Reading;
+use crate::config::Settings;
+use crate::error::Result;
+use crate::record::ProducerRecord;
+use crate::sync::{Wake, lock};
+use append::{AppendContext, Appended};
+use batch::Alone;
+use buffer_pool::BufferPool;
+use cuts::Cuts;
+use front::Partition;
+use inbox::Inbox;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// All partitions by slot; closed for good by [`RecordAccumulator::close`].
+#[derive(Default)]
+struct Registry {
+    partitions: Vec<Arc<Partition>>,
+    closed: bool,
+}
+
+/// What all partitions of a producer share. Any thread.
+pub struct RecordAccumulator {
+    context: AppendContext,
+    registry: Mutex<Registry>,
+    aborted: AtomicU64,
+}
+
+impl RecordAccumulator {
+    /// An accumulator without partitions, whose network thread `waker` wakes.
+    pub fn new(settings: &Settings, waker: Arc<dyn Wake>) -> RecordAccumulator {
+        let context = AppendContext {
+            pool: BufferPool::new(settings.buffer_memory, settings.batch_size, Arc::clone(&waker)),
+            inbox: Arc::new(Inbox::new(waker)),
+            cuts: Arc::new(Cuts::new()),
+            batch_size: settings.batch_size,
+            max_request_size: settings.max_request_size,
+            linger: settings.linger,
+        };
+        RecordAccumulator {
+            context,
+            registry: Mutex::new(Registry::default()),
+            aborted: AtomicU64::new(0),
+        }
+    }
+
+    /// The memory.
+    pub fn pool(&self) -> &Arc<BufferPool> {
+        &self.context.pool
+    }
+
+    /// The way to the network thread.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.context.inbox
+    }
+
+    /// What flush counts.
+    pub fn cuts(&self) -> &Arc<Cuts> {
+        &self.context.cuts
+    }
+
+    /// Makes a partition. One made after [`RecordAccumulator::close`] refuses records.
+    pub fn add_partition(&self, topic: &Arc<str>, index: i32, leader: i32) -> Arc<Partition> {
+        let mut registry = lock(&self.registry);
+        let slot = u32::try_from(registry.partitions.len()).unwrap_or(u32::MAX);
+        let partition = Arc::new(Partition::new(Arc::clone(topic), index, slot, registry.closed));
+        partition.set_leader(&self.context.pool, leader);
+        registry.partitions.push(Arc::clone(&partition));
+        partition
+    }
+
+    /// All partitions, by slot.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        lock(&self.registry).partitions.clone()
+    }
+
+    /// No partition is made open any more. Returns those there are, whose fronts the caller closes.
+    pub fn close(&self) -> Vec<Arc<Partition>> {
+        let mut registry = lock(&self.registry);
+        registry.closed = true;
+        registry.partitions.clone()
+    }
+
+    /// Records accepted so far.
+    pub fn accepted(&self) -> u64 {
+        lock(&self.registry).partitions.iter().map(|partition| partition.accepted()).sum()
+    }
+
+    /// Records that close failed.
+    pub fn aborted(&self) -> u64 {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    /// Close failed so many more records.
+    pub fn count_aborted(&self, count: u64) {
+        self.aborted.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Encodes a record into the partition's open batch, or says what to wait for.
+    pub fn try_append(
+        &self,
+        partition: &Arc<Partition>,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+    ) -> Result<Appended> {
+        partition.try_append(&self.context, record, reading)
+    }
+
+    /// The same into a batch of its own, which does not linger.
+    pub fn try_append_alone(
+        &self,
+        partition: &Arc<Partition>,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+        alone: Alone,
+    ) -> Result<Appended> {
+        partition.appender(&self.context).append_alone(record, reading, alone)
+    }
+}

@@ -111,12 +111,12 @@ impl Waiting {
         self.ticket.state() != TicketState::Waiting
     }
 
-    /// Waits until it is time to append again; false if the deadline came first. No lock may be
-    /// held.
-    pub fn wait(&self, clock: &Clock, deadline: Instant) -> bool {
+    /// Waits until it is time to append again, or `given_up` says that it never will be; false if the
+    /// deadline came first. No lock may be held.
+    pub fn wait(&self, clock: &Clock, deadline: Instant, given_up: impl Fn() -> bool) -> bool {
         loop {
             let seen = self.ticket.signal.generation();
-            if self.is_over() {
+            if self.is_over() || given_up() {
                 return true;
             }
             if !self.ticket.signal.wait(seen, clock, deadline) {
@@ -163,6 +163,13 @@ impl Line {
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Lets everybody who waits look whether waiting still makes sense.
+    pub(super) fn alert(&self) {
+        for ticket in self.leaders.iter().flat_map(|leader| &leader.queue) {
+            ticket.signal.notify();
+        }
     }
 
     fn leader(&mut self, id: i32) -> &mut Leader {

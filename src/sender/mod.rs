@@ -1,1 +1,528 @@
-//! Not built yet.
+//! The network thread's work: what is ready becomes requests, what is answered becomes deliveries.
+//!
+//! Owns the backs, the requests in flight and the client; the one room that knows accumulator and network. It runs no
+//! user code, waits for nothing but its poll, and never blocks on a front. One pass (`run_once`): control messages,
+//! inbox, deadlines, metadata, drain by node, poll, events. Kafka's own names: `Sender.runOnce`, `sendProducerData`.
+
+mod failure;
+mod produce;
+pub mod retry;
+
+use crate::accumulator::RecordAccumulator;
+use crate::accumulator::back::{BackLimits, Backs, NO_LEADER};
+use crate::accumulator::front::Partition;
+use crate::accumulator::inbox::Listed;
+use crate::accumulator::outgoing::Outgoing;
+use crate::clock::{Clock, Instant};
+use crate::config::Settings;
+use crate::delivery::DeliveryQueue;
+use crate::log::{Level, Logger};
+use crate::metadata::Metadata;
+use crate::network::{
+    ClientEvent, ClientRequest, ErrorKind, NetworkClient, NetworkError, Selectable,
+    bootstrap_node_id,
+};
+use crate::protocol::api::{ApiKey, Message, Request};
+use crate::protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse,
+};
+use crate::rng::Rng;
+use crate::sync::{Signal, lock};
+use bytes::Bytes;
+use crossbeam::channel::Receiver;
+use foldhash::fast::FixedState;
+use produce::ProduceInFlight;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What callers ask of the network thread.
+pub enum Control {
+    /// Send batches of this cut and older without lingering.
+    Flush {
+        /// The cut.
+        cut: u64,
+    },
+    /// Fail what was not yet written to a socket.
+    Purge {
+        /// Of this topic, or of all.
+        topic: Option<Arc<str>>,
+        /// Of this partition, or of all.
+        partition: Option<i32>,
+        /// Answered when it is done.
+        reply: Reply,
+    },
+    /// A record of this partition has a deadline of its own.
+    Expiry {
+        /// The partition's slot.
+        slot: u32,
+        /// The deadline.
+        at: Instant,
+    },
+    /// Fail everything and end.
+    Close,
+}
+
+/// A reply slot that answers when it is dropped: nobody waits for a thread that has ended.
+pub struct Reply(Arc<Answer>);
+
+/// What a caller waits on.
+#[derive(Default)]
+pub struct Answer {
+    given: Mutex<bool>,
+    signal: Signal,
+}
+
+impl Reply {
+    /// A slot, and what to wait on.
+    pub fn new() -> (Reply, Arc<Answer>) {
+        let answer = Arc::new(Answer::default());
+        (Reply(Arc::clone(&answer)), answer)
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        *lock(&self.0.given) = true;
+        self.0.signal.notify();
+    }
+}
+
+impl Answer {
+    /// Waits until the slot was dropped; false when `deadline` has passed.
+    pub fn wait(&self, clock: &Clock, deadline: Instant) -> bool {
+        loop {
+            let seen = self.signal.generation();
+            if *lock(&self.given) {
+                return true;
+            }
+            if !self.signal.wait(seen, clock, deadline) {
+                return false;
+            }
+        }
+    }
+}
+
+/// What a sender is made of.
+pub struct Parts<S: Selectable> {
+    /// Settings of the producer.
+    pub settings: Arc<Settings>,
+    /// Time.
+    pub clock: Clock,
+    /// Jitter.
+    pub rng: Arc<Rng>,
+    /// Log.
+    pub logger: Logger,
+    /// Fronts, inbox, pool and cuts.
+    pub accumulator: Arc<RecordAccumulator>,
+    /// The cluster.
+    pub metadata: Arc<Metadata>,
+    /// Where outcomes go.
+    pub deliveries: Arc<DeliveryQueue>,
+    /// Connections.
+    pub client: NetworkClient<S>,
+    /// What callers ask for.
+    pub control: Receiver<Control>,
+}
+
+/// See the module's comment.
+pub struct Sender<S: Selectable> {
+    parts: Parts<S>,
+    backs: Backs,
+    produces: HashMap<u64, ProduceInFlight, FixedState>,
+    /// The metadata request in flight: one at a time.
+    metadata_token: Option<u64>,
+    metadata_version: u64,
+    next_token: u64,
+    closing: bool,
+    // Kept between passes so that they keep their memory.
+    inbox: Vec<Listed>,
+    expiries: Vec<u32>,
+    nodes: Vec<i32>,
+    events: Vec<ClientEvent>,
+    drained: Vec<Box<Outgoing>>,
+    failed: Vec<Box<Outgoing>>,
+}
+
+impl<S: Selectable> Sender<S> {
+    /// A sender that has done nothing yet.
+    pub fn new(mut parts: Parts<S>) -> Sender<S> {
+        let servers: Vec<(i32, Arc<str>, u16)> = (0..)
+            .zip(&parts.settings.bootstrap_servers)
+            .map(|(number, (host, port))| {
+                (bootstrap_node_id(number), Arc::from(host.as_str()), *port)
+            })
+            .collect();
+        parts.client.set_nodes(&servers);
+        let settings = &parts.settings;
+        let limits = BackLimits {
+            max_request_size: settings.max_request_size,
+            linger: settings.linger,
+            delivery_timeout: settings.delivery_timeout,
+            ordered: !settings.allow_reordering,
+        };
+        let backs = Backs::new(limits, parts.clock.now());
+        Sender {
+            backs,
+            parts,
+            produces: HashMap::default(),
+            metadata_token: None,
+            metadata_version: 0,
+            next_token: 1,
+            closing: false,
+            inbox: Vec::new(),
+            expiries: Vec::new(),
+            nodes: Vec::new(),
+            events: Vec::new(),
+            drained: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Passes until a [`Control::Close`] has come and everything is reported.
+    pub fn run(&mut self) {
+        while self.run_once() {}
+    }
+
+    /// One pass; false when the sender has ended.
+    pub fn run_once(&mut self) -> bool {
+        let now = self.parts.clock.now();
+        self.take_messages(now);
+        if self.closing {
+            self.abort_everything(crate::error::status::ABORTED);
+            return false;
+        }
+        self.take_inbox(now);
+        self.expire(now);
+        self.follow_metadata(now);
+        self.send_ready(now);
+        self.cut_linger_for_memory(now);
+        self.poll();
+        self.handle_events();
+        true
+    }
+
+    fn take_messages(&mut self, now: Instant) {
+        while let Ok(message) = self.parts.control.try_recv() {
+            match message {
+                Control::Flush { cut } => {
+                    self.take_inbox(now);
+                    self.backs.flush(cut);
+                }
+                Control::Purge { topic, partition, reply } => {
+                    self.purge(topic.as_deref(), partition);
+                    drop(reply);
+                }
+                Control::Expiry { slot, at } => {
+                    self.take_inbox(now);
+                    self.backs.file_expiry(slot, at);
+                }
+                Control::Close => self.closing = true,
+            }
+        }
+    }
+
+    fn take_inbox(&mut self, now: Instant) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.parts.accumulator.inbox().drain(&mut inbox);
+        for listed in inbox.drain(..) {
+            self.backs.receive(listed, now);
+        }
+        self.inbox = inbox;
+    }
+
+    /// Deadlines: linger and backoff make partitions ready, `delivery.timeout.ms` fails batches.
+    fn expire(&mut self, now: Instant) {
+        let mut expiries = std::mem::take(&mut self.expiries);
+        self.backs.advance(now, &mut expiries);
+        for slot in expiries.drain(..) {
+            let mut failed = std::mem::take(&mut self.failed);
+            self.backs.expire(slot, now, &mut failed);
+            for batch in failed.drain(..) {
+                self.fail_expired(batch, now, false);
+            }
+            self.failed = failed;
+            self.expire_in_flight(slot, now);
+        }
+        self.expiries = expiries;
+    }
+
+    /// Sends a metadata request that is due, and follows a snapshot that has changed.
+    fn follow_metadata(&mut self, now: Instant) {
+        let missing: Vec<Arc<str>> =
+            self.backs.ready_of(NO_LEADER).map(|partition| Arc::clone(&partition.topic)).collect();
+        for topic in missing {
+            self.parts.metadata.request_update_of(&topic, now);
+        }
+        if self.metadata_token.is_none() {
+            self.request_metadata(now);
+        }
+        if self.parts.metadata.version() != self.metadata_version {
+            let cluster = self.parts.metadata.snapshot();
+            self.metadata_version = cluster.version;
+            let nodes: Vec<(i32, Arc<str>, u16)> = cluster
+                .nodes
+                .iter()
+                .map(|node| (node.id, Arc::clone(&node.host), node.port))
+                .collect();
+            self.parts.client.set_nodes(&nodes);
+            self.follow_leaders();
+        }
+    }
+
+    /// Every partition learns its leader of now; what is ready moves to it, what backs off from an old one is sent.
+    fn follow_leaders(&mut self) {
+        let cluster = self.parts.metadata.snapshot();
+        for partition in self.parts.accumulator.partitions() {
+            let leader =
+                cluster.leader(&partition.topic, partition.index).map_or(NO_LEADER, |node| node.id);
+            if partition.leader() != leader {
+                partition.set_leader(self.parts.accumulator.pool(), leader);
+                if leader != NO_LEADER {
+                    self.backs.skip_backoff(partition.slot);
+                }
+            }
+        }
+        self.backs.reroute();
+    }
+
+    fn request_metadata(&mut self, now: Instant) {
+        if self.parts.metadata.next_due() > now {
+            return;
+        }
+        let Some(node) = self.parts.client.least_loaded_node(now) else { return };
+        if !self.parts.client.ready(node, now) {
+            // The connection is being made; its end, good or bad, comes as an event.
+            return;
+        }
+        let Some(spec) = self.parts.metadata.request_due(now) else { return };
+        let versions = MetadataRequest::CLIENT_VERSIONS;
+        let body =
+            self.parts.client.api_version(node, ApiKey::Metadata, versions).and_then(|version| {
+                let topics = spec.topics.iter().map(|name| MetadataRequestTopic {
+                    name: Some(name.to_string()),
+                    ..MetadataRequestTopic::default()
+                });
+                let request = MetadataRequest {
+                    topics: Some(topics.collect()),
+                    allow_auto_topic_creation: spec.allow_auto_create,
+                    ..MetadataRequest::default()
+                };
+                Ok((version, request.to_vec(version)?))
+            });
+        match body {
+            Ok((version, body)) => {
+                let token = self.token();
+                self.metadata_token = Some(token);
+                let timeout = self.parts.settings.request_timeout;
+                self.send(
+                    node,
+                    token,
+                    ApiKey::Metadata,
+                    version,
+                    vec![Bytes::from(body)],
+                    timeout,
+                    true,
+                );
+            }
+            Err(error) => self.parts.metadata.on_failure(now, error),
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a request, named at the one place that makes one"
+    )]
+    fn send(
+        &mut self,
+        node: i32,
+        token: u64,
+        api: ApiKey,
+        version: i16,
+        body: Vec<Bytes>,
+        timeout: Duration,
+        expects_response: bool,
+    ) {
+        let request = ClientRequest { api, version, body, token, expects_response, timeout };
+        self.parts.client.send(node, request, self.parts.clock.now());
+    }
+
+    /// Drains every node that can take a request.
+    fn send_ready(&mut self, now: Instant) {
+        let mut nodes = std::mem::take(&mut self.nodes);
+        self.backs.ready_nodes(&mut nodes);
+        // Whose turn comes first must not depend on a hash.
+        nodes.sort_unstable();
+        for node in nodes.drain(..) {
+            while node != NO_LEADER
+                && self.parts.client.ready(node, now)
+                && self.send_produce(node, now)
+            {}
+        }
+        self.nodes = nodes;
+    }
+
+    /// A caller waits for memory and nothing that is queued or in flight would free any: what lingers is sent.
+    fn cut_linger_for_memory(&mut self, now: Instant) {
+        if self.produces.is_empty()
+            && self.parts.accumulator.pool().waiting() > 0
+            && !self.backs.any_ready()
+        {
+            self.backs.press(true);
+            self.send_ready(now);
+            self.backs.press(false);
+        }
+    }
+
+    /// Sleeps until there is something to do. A metadata request that is due but has no connection to go out on waits for
+    /// an event of the client's, which knows its own deadlines.
+    fn poll(&mut self) {
+        let now = self.parts.clock.now();
+        let metadata = self.parts.metadata.next_due();
+        let metadata = if metadata <= now { Instant::NEVER } else { metadata };
+        let deadline = self.backs.next_deadline().min(metadata);
+        let inbox = self.parts.accumulator.inbox();
+        let may_sleep = inbox.prepare_to_wait(deadline) && self.parts.control.is_empty();
+        let timeout = match (may_sleep, deadline) {
+            (false, _) => Some(Duration::ZERO),
+            (true, Instant::NEVER) => None,
+            (true, deadline) => Some(deadline.since(now)),
+        };
+        let polled = self.parts.client.poll(timeout, &mut self.events);
+        self.parts.accumulator.inbox().awake();
+        if let Err(error) = polled {
+            self.parts.logger.log(Level::Error, "network", || error.message.to_string());
+        }
+    }
+
+    fn handle_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        if events.is_empty() {
+            self.events = events;
+            return;
+        }
+        let now = self.parts.clock.now();
+        for event in events.drain(..) {
+            match event {
+                ClientEvent::Response { node, token, version, body, .. } => {
+                    if self.metadata_token == Some(token) {
+                        self.metadata_token = None;
+                        self.on_metadata(node, version, &body, now);
+                    } else if let Some(produce) = self.produces.remove(&token) {
+                        self.on_produce(produce, version, &body, now);
+                    }
+                }
+                ClientEvent::Sent { token, .. } => {
+                    if let Some(produce) = self.produces.remove(&token) {
+                        self.on_written(produce);
+                    }
+                }
+                ClientEvent::Failed { token, written, error, .. } => {
+                    if self.metadata_token == Some(token) {
+                        self.metadata_token = None;
+                        self.parts.metadata.on_failure(now, error.into());
+                    } else if let Some(produce) = self.produces.remove(&token) {
+                        self.on_failed(produce, written, &error.to_string().into(), now);
+                    }
+                }
+                ClientEvent::Disconnected { error, .. } => self.on_disconnected(&error),
+                ClientEvent::Ready { .. } => {}
+            }
+        }
+        self.events = events;
+        self.parts.deliveries.nudge();
+    }
+
+    fn on_metadata(&mut self, node: i32, version: i16, body: &Bytes, now: Instant) {
+        let response = MetadataResponse::from_bytes(version, body);
+        match response {
+            Ok(response) => {
+                let throttle = response.throttle_time_ms;
+                self.parts.client.throttle(node, ApiKey::Metadata, version, throttle, now);
+                if let Err(error) = self.parts.metadata.on_response(&response, now) {
+                    self.parts.logger.log(Level::Warning, "metadata", || error.message.to_string());
+                }
+            }
+            Err(error) => {
+                self.parts.client.disconnect(node, &error.message);
+                self.parts.metadata.on_failure(now, error);
+            }
+        }
+    }
+
+    /// A connection is gone, or never came about: whoever it led may have moved.
+    fn on_disconnected(&mut self, error: &NetworkError) {
+        if error.kind == ErrorKind::Idle {
+            return;
+        }
+        self.parts.metadata.disconnected(error.clone().into());
+    }
+
+    /// Fails what was not yet written to a socket: queued and backing off.
+    fn purge(&mut self, topic: Option<&str>, partition: Option<i32>) {
+        let wanted = |p: &Arc<Partition>| {
+            topic.is_none_or(|topic| *p.topic == *topic)
+                && partition.is_none_or(|index| p.index == index)
+        };
+        let partitions: Vec<_> =
+            self.parts.accumulator.partitions().into_iter().filter(wanted).collect();
+        self.take_from(
+            &partitions,
+            false,
+            crate::error::status::ABORTED,
+            "purged by producer_purge()",
+        );
+    }
+
+    /// Takes all batches that are not in flight out of `partitions` and fails them. A front that is busy is held by a
+    /// caller that only copies one record: it is tried again until it is free.
+    fn take_from(
+        &mut self,
+        partitions: &[Arc<Partition>],
+        close: bool,
+        status: i32,
+        why: &str,
+    ) -> u64 {
+        let now = self.parts.clock.now();
+        let mut count = 0;
+        for partition in partitions {
+            let mut taken = Vec::new();
+            while !self.backs.take_all(partition, close, &mut taken) {
+                std::thread::yield_now();
+            }
+            for batch in taken {
+                count += u64::from(batch.count());
+                self.fail_aborted(batch, status, why, false, now);
+            }
+        }
+        count
+    }
+
+    /// The end: fronts are closed for good, every record without an outcome is failed, connections are closed.
+    pub fn abort_everything(&mut self, status: i32) {
+        let now = self.parts.clock.now();
+        let why = if status == crate::error::status::PANIC {
+            "the producer met a defect of its own and stopped; report this"
+        } else {
+            "the producer was closed before it was written"
+        };
+        self.closing = true;
+        let partitions = self.parts.accumulator.close();
+        let mut count = self.take_from(&partitions, true, status, why);
+        for (_, produce) in std::mem::take(&mut self.produces) {
+            for batch in produce.into_batches() {
+                count += u64::from(batch.count());
+                self.fail_aborted(batch, status, why, true, now);
+            }
+        }
+        self.parts.accumulator.count_aborted(count);
+        self.parts.client.close(&mut self.events);
+        self.events.clear();
+        self.parts.deliveries.close();
+    }
+}

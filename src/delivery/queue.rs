@@ -1,0 +1,313 @@
+//! The queue behind both ways to get deliveries, and the callback thread's loop.
+//!
+//! Written by the network thread (and by `send` for what it refuses late), read by one reader: the callback thread, or
+//! the thread in `producer_poll()`. A lock guards the queue; nothing of the user's runs under it. A batch counts as done
+//! for `flush` when its delivery callback has returned; in poll mode when it waits for the poll.
+
+use super::readiness::Readiness;
+use super::{Delivery, DeliverySink, reentry};
+use crate::accumulator::cuts::Cuts;
+use crate::clock::{Clock, Instant};
+use crate::error::{Error, Result, status};
+use crate::log::LogQueue;
+use crate::sync::{Signal, lock};
+use foldhash::fast::FixedState;
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// How many deliveries one callback gets at most.
+const CALLBACK_BATCH: usize = 64;
+
+/// Where deliveries go.
+#[derive(Clone, Default)]
+pub enum DeliveryMode {
+    /// Nowhere: they are counted and dropped.
+    #[default]
+    None,
+    /// To a callback on the callback thread.
+    Callback(Arc<dyn DeliverySink>),
+    /// To whoever polls.
+    Poll,
+}
+
+struct State {
+    queue: VecDeque<Delivery>,
+    readiness: Option<Readiness>,
+    /// Nothing will be pushed any more; the reader drains and ends.
+    closed: bool,
+    /// Memory or metadata that a `try_send` missed has come: the descriptor is readable once without deliveries.
+    nudged: bool,
+}
+
+/// See the module's comment.
+pub struct DeliveryQueue {
+    mode: DeliveryMode,
+    state: Mutex<State>,
+    /// Moves when there is something for the reader, shared with the log's queue.
+    signal: Arc<Signal>,
+    logs: Option<Arc<LogQueue>>,
+    cuts: Arc<Cuts>,
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+    sync: Mutex<HashMap<u64, Option<Delivery>, FixedState>>,
+    sync_signal: Signal,
+    retry_wanted: AtomicBool,
+}
+
+impl DeliveryQueue {
+    /// A queue for one producer. `signal` also moves when `logs` has lines.
+    pub fn new(
+        mode: DeliveryMode,
+        logs: Option<Arc<LogQueue>>,
+        signal: Arc<Signal>,
+        cuts: Arc<Cuts>,
+    ) -> Result<DeliveryQueue> {
+        let readiness = match mode {
+            DeliveryMode::Poll => Some(Readiness::new().map_err(|error| {
+                let message = format!(
+                    "no descriptor for producer_poll_fd(): {error}; raise the limit (ulimit -n)"
+                );
+                Error::new(status::INVALID_STATE, message)
+            })?),
+            DeliveryMode::None | DeliveryMode::Callback(_) => None,
+        };
+        let state = State { queue: VecDeque::new(), readiness, closed: false, nudged: false };
+        Ok(DeliveryQueue {
+            mode,
+            state: Mutex::new(state),
+            signal,
+            logs,
+            cuts,
+            acknowledged: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            sync: Mutex::new(HashMap::default()),
+            sync_signal: Signal::default(),
+            retry_wanted: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether there is anything a callback thread would have to do.
+    pub fn needs_callback_thread(&self) -> bool {
+        match self.mode {
+            DeliveryMode::Callback(_) => true,
+            DeliveryMode::None => self.logs.is_some(),
+            DeliveryMode::Poll => false,
+        }
+    }
+
+    /// Whether deliveries are polled for.
+    pub fn is_polled(&self) -> bool {
+        matches!(self.mode, DeliveryMode::Poll)
+    }
+
+    /// Reports an outcome. Any thread; never blocks on user code.
+    pub fn push(&self, delivery: Delivery) {
+        let count = delivery.count() as u64;
+        let counter = if delivery.status == status::OK { &self.acknowledged } else { &self.failed };
+        let cut = delivery.cut;
+        if delivery.sync_id != 0 {
+            counter.fetch_add(count, Ordering::Release);
+            if let Some(slot) = lock(&self.sync).get_mut(&delivery.sync_id) {
+                *slot = Some(delivery);
+            }
+            self.cuts.completed(cut);
+            self.sync_signal.notify();
+            return;
+        }
+        match self.mode {
+            DeliveryMode::None => {
+                counter.fetch_add(count, Ordering::Release);
+                drop(delivery);
+                self.cuts.completed(cut);
+            }
+            DeliveryMode::Callback(_) => {
+                let first = {
+                    let mut state = lock(&self.state);
+                    counter.fetch_add(count, Ordering::Release);
+                    state.queue.push_back(delivery);
+                    state.queue.len() == 1
+                };
+                // The reader takes everything there is before it waits again.
+                if first {
+                    self.signal.notify();
+                }
+            }
+            DeliveryMode::Poll => {
+                {
+                    let mut state = lock(&self.state);
+                    counter.fetch_add(count, Ordering::Release);
+                    state.queue.push_back(delivery);
+                    if let Some(readiness) = &mut state.readiness {
+                        readiness.set(true);
+                    }
+                }
+                self.cuts.completed(cut);
+                self.signal.notify();
+            }
+        }
+    }
+
+    /// Records acknowledged and failed so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.acknowledged.load(Ordering::Acquire), self.failed.load(Ordering::Acquire))
+    }
+
+    /// Deliveries that wait for `producer_poll()`.
+    pub fn waiting(&self) -> usize {
+        lock(&self.state).queue.len()
+    }
+
+    /// Nothing will be pushed any more: the reader drains what is there, then ends.
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        if let Some(readiness) = &mut state.readiness {
+            readiness.set(true);
+        }
+        drop(state);
+        self.signal.notify();
+    }
+
+    /// A `try_send` was refused for lack of memory or metadata: the next [`DeliveryQueue::nudge`] is for it.
+    pub fn want_retry(&self) {
+        self.retry_wanted.store(true, Ordering::Release);
+    }
+
+    /// Makes the descriptor readable if a refused `try_send` may be worth trying again.
+    pub fn nudge(&self) {
+        if !self.retry_wanted.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut state = lock(&self.state);
+        state.nudged = true;
+        if let Some(readiness) = &mut state.readiness {
+            readiness.set(true);
+            drop(state);
+            self.signal.notify();
+        }
+    }
+
+    /// The descriptor to wait on, in poll mode.
+    pub fn fd(&self) -> Option<RawFd> {
+        lock(&self.state).readiness.as_ref().map(Readiness::fd)
+    }
+
+    /// Moves up to `capacity` deliveries to `out`; waits until `deadline` for the first. `CLOSED` past the last one.
+    pub fn poll(
+        &self,
+        capacity: usize,
+        clock: &Clock,
+        deadline: Instant,
+        out: &mut Vec<Delivery>,
+    ) -> Result<()> {
+        if !self.is_polled() {
+            return Err(Error::new(
+                status::INVALID_STATE,
+                "polling is not enabled: call producer_config_enable_poll() before producer_new()",
+            ));
+        }
+        loop {
+            let seen = self.signal.generation();
+            self.run_logs();
+            {
+                let mut state = lock(&self.state);
+                let count = state.queue.len().min(capacity);
+                out.extend(state.queue.drain(..count));
+                let (more, closed, nudged) = (!state.queue.is_empty(), state.closed, state.nudged);
+                state.nudged = false;
+                if let Some(readiness) = &mut state.readiness {
+                    readiness.set(more || closed);
+                }
+                if count > 0 || nudged || capacity == 0 {
+                    return Ok(());
+                }
+                if closed {
+                    return Err(Error::new(
+                        status::CLOSED,
+                        "the producer is closed and its last delivery was polled; call producer_free()",
+                    ));
+                }
+            }
+            if reentry::inside() || !self.signal.wait(seen, clock, deadline) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One step of the callback thread: a batch of deliveries and what was logged. False when there was nothing.
+    pub fn step(&self) -> bool {
+        let logged = self.run_logs();
+        let DeliveryMode::Callback(sink) = &self.mode else { return logged };
+        let batch: Vec<Delivery> = {
+            let mut state = lock(&self.state);
+            let count = state.queue.len().min(CALLBACK_BATCH);
+            state.queue.drain(..count).collect()
+        };
+        if batch.is_empty() {
+            return logged;
+        }
+        {
+            let _inside = reentry::enter();
+            // A callback of Rust's may panic; its deliveries were reported all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| sink.deliver(&batch)));
+        }
+        for delivery in batch {
+            let cut = delivery.cut;
+            drop(delivery);
+            self.cuts.completed(cut);
+        }
+        true
+    }
+
+    fn run_logs(&self) -> bool {
+        self.logs.as_ref().is_some_and(|logs| {
+            let _inside = reentry::enter();
+            logs.run()
+        })
+    }
+
+    /// The callback thread's loop: until the queue is closed and empty.
+    pub fn run(&self, clock: &Clock) {
+        loop {
+            let seen = self.signal.generation();
+            if self.step() {
+                continue;
+            }
+            if lock(&self.state).closed {
+                // A log line may have come between the step and the flag.
+                self.run_logs();
+                return;
+            }
+            self.signal.wait(seen, clock, Instant::NEVER);
+        }
+    }
+
+    /// Announces a `send_sync` call: its delivery will be kept for [`DeliveryQueue::wait_sync`].
+    pub fn expect_sync(&self, sync_id: u64) {
+        lock(&self.sync).insert(sync_id, None);
+    }
+
+    /// Takes back an announcement: the record was refused, or nobody waits for its outcome any more.
+    pub fn forget_sync(&self, sync_id: u64) {
+        lock(&self.sync).remove(&sync_id);
+    }
+
+    /// Waits for the outcome of an announced record; `None` when `deadline` has passed without one.
+    pub fn wait_sync(&self, sync_id: u64, clock: &Clock, deadline: Instant) -> Option<Delivery> {
+        loop {
+            let seen = self.sync_signal.generation();
+            {
+                let mut sync = lock(&self.sync);
+                if sync.get(&sync_id).is_some_and(Option::is_some) {
+                    return sync.remove(&sync_id).flatten();
+                }
+            }
+            if !self.sync_signal.wait(seen, clock, deadline) {
+                return lock(&self.sync).remove(&sync_id).flatten();
+            }
+        }
+    }
+}

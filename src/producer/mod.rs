@@ -1,0 +1,240 @@
+//! What the C functions call: a producer's life, and what its threads share.
+//!
+//! Application threads own nothing between calls. They read the topic map and the cluster snapshot, append to one
+//! partition's front at a time, and reach the network thread through the inbox and through [`Control`] messages. Every
+//! wait is a `try_` half that says what to wait for, and a thin shell here that waits (so that a simulator can drive the
+//! first without threads). `producer.rs` of the design is a folder: `send` (rooms 1 to 5), `topics` (what a caller looks
+//! up per record), `end` (flush, purge, close), `threads` (the two threads).
+
+mod end;
+mod send;
+mod threads;
+mod topics;
+mod wait;
+
+pub use send::Receipt;
+pub use wait::Timeout;
+
+use crate::accumulator::RecordAccumulator;
+use crate::clock::Clock;
+use crate::config::{ProducerConfig, Settings};
+use crate::delivery::{Delivery, DeliveryMode, DeliveryQueue};
+use crate::error::{Error, Result, status};
+use crate::log::{Level, LogQueue, LogSink, Logger};
+use crate::metadata::Metadata;
+use crate::rng::Rng;
+use crate::sender::Control;
+use crate::sync::{Signal, lock};
+use crossbeam::channel::Sender as Outbox;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use threads::Done;
+use topics::Topics;
+
+/// What a producer gets beside its configuration: the function pointers.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Where deliveries go.
+    pub delivery: DeliveryMode,
+    /// Where log lines up to a level go.
+    pub log: Option<(Level, Arc<dyn LogSink>)>,
+}
+
+/// Numbers as of one moment: `accepted == acknowledged + failed + pending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Records that `send` took.
+    pub accepted: u64,
+    /// Records reported as written.
+    pub acknowledged: u64,
+    /// Records reported as failed.
+    pub failed: u64,
+    /// Records without an outcome.
+    pub pending: u64,
+    /// What of `buffer.memory` is in use.
+    pub buffered_bytes: u64,
+    /// `buffer.memory`.
+    pub buffer_limit_bytes: u64,
+}
+
+/// One partition of a topic, as the cluster described it last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// Its number.
+    pub partition: i32,
+    /// The leader's node id, or -1.
+    pub leader: i32,
+    /// The leader's epoch, or -1.
+    pub leader_epoch: i32,
+    /// How many replicas it has.
+    pub replicas: i32,
+    /// How many of them are in sync.
+    pub in_sync: i32,
+}
+
+/// A producer's states; they only go forward.
+const OPEN: u8 = 0;
+const CLOSING: u8 = 1;
+const CLOSED: u8 = 2;
+const PANICKED: u8 = 3;
+
+/// What a producer's threads share.
+pub(crate) struct Shared {
+    /// Never reused within the process: what per-thread caches are keyed by.
+    id: u64,
+    state: AtomicU8,
+    settings: Arc<Settings>,
+    clock: Clock,
+    rng: Arc<Rng>,
+    accumulator: Arc<RecordAccumulator>,
+    metadata: Arc<Metadata>,
+    deliveries: Arc<DeliveryQueue>,
+    topics: Topics,
+    control: Outbox<Control>,
+    next_sync_id: AtomicU64,
+    network_done: Done,
+    callback_done: Done,
+}
+
+/// A producer. Any thread may call any method.
+pub struct Producer {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Producer {
+    /// Starts a producer; does not wait for a broker. The error of a bad configuration names every problem that fits.
+    pub fn new(config: &ProducerConfig, options: Options) -> Result<Producer> {
+        let signal = Arc::new(Signal::default());
+        let logs = options
+            .log
+            .map(|(level, sink)| (level, Arc::new(LogQueue::new(sink, Arc::clone(&signal)))));
+        let logger = match &logs {
+            Some((level, queue)) => Logger::new(*level, Arc::clone(queue) as Arc<dyn LogSink>),
+            None => Logger::none(),
+        };
+        let settings = config.settings().map_err(|problems| {
+            for problem in &problems {
+                logger.log(Level::Error, "config", || problem.message.to_string());
+            }
+            // There is no producer to run the callback for these lines: they are the caller's, here and now.
+            if let Some((_, queue)) = &logs {
+                queue.run();
+            }
+            all_problems(&problems)
+        })?;
+        for note in &settings.notes {
+            logger.log(Level::Info, "config", || note.clone());
+        }
+        let log_queue = logs.map(|(_, queue)| queue);
+        threads::start(settings, options.delivery, log_queue, signal, logger)
+    }
+
+    /// Numbers as of now.
+    pub fn counters(&self) -> Counters {
+        // What ended is read first, so that a record is never counted as ended before it is counted as accepted.
+        let (acknowledged, failed) = self.shared.deliveries.counts();
+        let accepted = self.shared.accumulator.accepted();
+        Counters {
+            accepted,
+            acknowledged,
+            failed,
+            pending: accepted.saturating_sub(acknowledged + failed),
+            buffered_bytes: self.shared.accumulator.pool().used() as u64,
+            buffer_limit_bytes: self.shared.accumulator.pool().limit() as u64,
+        }
+    }
+
+    /// Moves up to `capacity` deliveries to `out`, waiting for the first. One thread at a time.
+    pub fn poll(&self, capacity: usize, timeout: Timeout, out: &mut Vec<Delivery>) -> Result<()> {
+        let deadline = timeout.deadline(self.shared.clock.now(), None);
+        self.shared.deliveries.poll(capacity, &self.shared.clock, deadline, out)
+    }
+
+    /// The descriptor to wait on in poll mode.
+    pub fn poll_fd(&self) -> Option<RawFd> {
+        self.shared.deliveries.fd()
+    }
+
+    /// The partitions of a topic, waiting for its metadata if need be.
+    pub fn partitions_for(&self, topic: &str, timeout: Timeout) -> Result<Vec<PartitionInfo>> {
+        let shared = &self.shared;
+        shared.check_open()?;
+        let mut wait = shared.wait_for(timeout);
+        let metadata = shared.topic_metadata(topic, &mut wait)?;
+        let partitions = metadata.partitions.iter().zip(0..);
+        Ok(partitions
+            .map(|(partition, index)| PartitionInfo {
+                partition: index,
+                leader: partition.leader,
+                leader_epoch: partition.leader_epoch,
+                replicas: partition.replicas,
+                in_sync: partition.in_sync,
+            })
+            .collect())
+    }
+
+    /// Gives up everything without joining or locking: for the child of a fork, where the threads do not exist.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // The barrier: with timeout 0 the records are failed at once; what may take time is the user's callback.
+        let _ = self.close(Timeout::After(std::time::Duration::ZERO));
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        let this = std::thread::current().id();
+        for thread in threads {
+            // Dropped inside its own callback, the callback thread ends by itself once that returns.
+            if thread.thread().id() != this {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Refuses what comes after close.
+    fn check_open(&self) -> Result<()> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            PANICKED => Err(Error::new(
+                status::PANIC,
+                "the producer met a defect of its own and stopped; pending records were reported; close it and report this",
+            )
+            .with(crate::error::FATAL)),
+            _ => Err(Error::new(status::CLOSED, "the producer is closed; make a new one with producer_new()")),
+        }
+    }
+
+    /// Sends a message to the network thread and wakes it.
+    fn tell(&self, message: Control) {
+        // It fails only when the network thread has ended, and then there is nothing left to tell.
+        if self.control.send(message).is_ok() {
+            self.accumulator.inbox().notify();
+        }
+    }
+}
+
+/// Every problem of a configuration in one sentence that fits a C caller's buffer: as many as fit "and N more".
+fn all_problems(problems: &[Error]) -> Error {
+    /// What fits `producer_error_t.message` with room for "and N more".
+    const ROOM: usize = 220;
+    let mut message = String::new();
+    for (index, problem) in problems.iter().enumerate() {
+        if index > 0 && message.len() + problem.message.len() > ROOM {
+            message += &format!("; and {} more", problems.len() - index);
+            break;
+        }
+        if index > 0 {
+            message += "; ";
+        }
+        message += &problem.message;
+    }
+    let status = problems.first().map_or(status::INVALID_CONFIG, |problem| problem.status);
+    Error::new(status, message)
+}

@@ -1,0 +1,284 @@
+//! Rooms 1 to 5: one record from the caller into its partition's open batch, on the caller's thread, without a hand-off.
+
+use super::topics::Resolved;
+use super::wait::Wait;
+use super::{Producer, Shared, Timeout};
+use crate::accumulator::append::Appended;
+use crate::accumulator::batch::Alone;
+use crate::accumulator::front::Partition;
+use crate::accumulator::ticket::Waiting;
+use crate::clock::Reading;
+use crate::error::{Error, RETRIABLE, Result, status};
+use crate::partitioner::partition_for_key;
+use crate::record::ProducerRecord;
+use crate::sender::Control;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Where one record went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The partition.
+    pub partition: i32,
+    /// The offset; -1 if unknown (acks=0).
+    pub offset: i64,
+    /// The record's timestamp, or the broker's with LogAppendTime.
+    pub timestamp_ms: i64,
+}
+
+impl Producer {
+    /// Sends one record, waiting up to `max.block.ms` for metadata and for memory.
+    pub fn send(&self, record: &ProducerRecord<'_>) -> Result<()> {
+        self.shared.check_open()?;
+        let reading = self.shared.clock.reading();
+        let mut wait = self.shared.lazy_wait(reading);
+        self.shared.append(record, reading, &mut wait, None)
+    }
+
+    /// The same, but never waits.
+    pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<()> {
+        self.shared.check_open()?;
+        let reading = self.shared.clock.reading();
+        self.shared.append(record, reading, &mut Wait::never(), None)
+    }
+
+    /// Sends records in order until one is refused; returns how many were accepted.
+    pub fn send_batch<'a>(
+        &self,
+        records: impl Iterator<Item = Result<ProducerRecord<'a>>>,
+        timeout: Timeout,
+    ) -> (usize, Result<()>) {
+        if let Err(error) = self.shared.check_open() {
+            return (0, Err(error));
+        }
+        let mut reading = self.shared.clock.reading();
+        let mut wait = self.shared.wait_for(timeout);
+        let mut accepted = 0;
+        for record in records {
+            let sent =
+                record.and_then(|record| self.shared.append(&record, reading, &mut wait, None));
+            if let Err(error) = sent {
+                return (accepted, Err(error));
+            }
+            accepted += 1;
+            // One clock for a run of records, but not for a call that waits in between.
+            if accepted % 64 == 0 {
+                reading = self.shared.clock.reading();
+            }
+        }
+        (accepted, Ok(()))
+    }
+
+    /// Sends one record in a batch of its own, without lingering, and waits for its outcome. `timeout` is the record's
+    /// own: its outcome is decided when this returns.
+    pub fn send_sync(&self, record: &ProducerRecord<'_>, timeout: Timeout) -> Result<Receipt> {
+        let shared = &self.shared;
+        shared.check_open()?;
+        let reading = shared.clock.reading();
+        let mut wait = shared.wait_for(timeout);
+        wait.check("the record's outcome")?;
+        let timeout = match timeout {
+            Timeout::Default => shared.settings.delivery_timeout,
+            Timeout::After(duration) => duration,
+        };
+        let deadline = reading.mono.after(timeout);
+        wait.deadline = wait.deadline.min(deadline);
+        let sync_id = shared.next_sync_id.fetch_add(1, Ordering::Relaxed);
+        shared.deliveries.expect_sync(sync_id);
+        let alone = Alone { sync_id, deadline };
+        if let Err(error) = shared.append(record, reading, &mut wait, Some(alone)) {
+            shared.deliveries.forget_sync(sync_id);
+            return Err(error);
+        }
+        // Whatever happens the network thread decides at the deadline.
+        let outcome =
+            shared.deliveries.wait_sync(sync_id, &shared.clock, crate::clock::Instant::NEVER);
+        let Some(delivery) = outcome else {
+            return Err(Error::new(
+                status::PANIC,
+                "the outcome of a record was lost: a defect, report it",
+            ));
+        };
+        match &delivery.failure {
+            None => Ok(Receipt {
+                partition: delivery.partition,
+                offset: delivery.base_offset,
+                timestamp_ms: if delivery.append_time_ms >= 0 {
+                    delivery.append_time_ms
+                } else {
+                    record.timestamp_ms.unwrap_or(reading.wall_ms)
+                },
+            }),
+            Some(failure) => {
+                let message = failure.message.to_string_lossy().into_owned();
+                Err(Error::new(delivery.status, message).with(delivery.flags))
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The default budget. Its clock starts with the call; nothing is read until something has to wait.
+    fn lazy_wait(&self, reading: Reading) -> Wait {
+        let budget = self.settings.max_block;
+        Wait { deadline: reading.mono.after(budget), budget, never: budget.is_zero() }
+    }
+
+    fn append(
+        &self,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+        wait: &mut Wait,
+        alone: Option<Alone>,
+    ) -> Result<()> {
+        if let Some(partition) = record.partition {
+            self.check_partition(record.topic, partition, wait)?;
+        }
+        self.with_topic(record.topic, wait, |topic, wait| {
+            self.append_to(topic, record, reading, wait, alone)
+        })
+    }
+
+    fn append_to(
+        &self,
+        topic: &Resolved,
+        record: &ProducerRecord<'_>,
+        mut reading: Reading,
+        wait: &mut Wait,
+        alone: Option<Alone>,
+    ) -> Result<()> {
+        let mut waiting = None;
+        loop {
+            let (index, keyless) = self.choose(topic, record);
+            let Some(partition) = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i))
+            else {
+                return Err(no_such_partition(record.topic, index, topic.partitions.len()));
+            };
+            let appended = match alone {
+                None => self.accumulator.try_append(partition, record, reading)?,
+                Some(alone) => {
+                    self.accumulator.try_append_alone(partition, record, reading, alone)?
+                }
+            };
+            match appended {
+                Appended::Done { appended_bytes, batch_full } => {
+                    if let Some(alone) = alone {
+                        self.tell(Control::Expiry { slot: partition.slot, at: alone.deadline });
+                    }
+                    if keyless {
+                        topic.topic.sticky.update(
+                            index,
+                            appended_bytes,
+                            batch_full,
+                            &topic.metadata,
+                            &self.rng,
+                        );
+                    }
+                    drop(waiting);
+                    return Ok(());
+                }
+                Appended::NoMemory(ticket) => {
+                    self.wait_for_memory(partition, &ticket, wait)?;
+                    reading = self.clock.reading();
+                    // Kept until the next attempt has come back: it holds the memory that was granted.
+                    waiting = Some(ticket);
+                }
+                Appended::BatchFull => {}
+            }
+        }
+    }
+
+    /// The record's partition, and whether the sticky partitioner chose it.
+    fn choose(&self, topic: &Resolved, record: &ProducerRecord<'_>) -> (i32, bool) {
+        if let Some(partition) = record.partition {
+            return (partition, false);
+        }
+        match record.key {
+            Some(key) if !self.settings.partitioner_ignore_keys => {
+                (partition_for_key(key, topic.partitions.len()), false)
+            }
+            Some(_) | None => (topic.topic.sticky.peek(&topic.metadata, &self.rng), true),
+        }
+    }
+}
+
+impl Shared {
+    /// Refuses a partition that does not exist, after one forced refresh: it may be new.
+    fn check_partition(&self, topic: &str, partition: i32, wait: &mut Wait) -> Result<()> {
+        if partition < 0 {
+            let message = format!(
+                "topic {topic}: partition {partition} is negative; partitions count from 0"
+            );
+            return Err(Error::new(status::INVALID_ARGUMENT, message));
+        }
+        let count = self.with_topic(topic, wait, |topic, _| Ok(topic.partitions.len()))?;
+        if (partition as usize) < count {
+            return Ok(());
+        }
+        if wait.never {
+            self.metadata.refresh(topic, self.clock.now());
+            return Err(no_such_partition(topic, partition, count));
+        }
+        wait.check("the topic's metadata")?;
+        let wanted = self.metadata.refresh(topic, self.clock.now());
+        loop {
+            let seen = self.metadata.signal().generation();
+            if self.metadata.answers() >= wanted {
+                break;
+            }
+            self.check_open()?;
+            if !wait.on(self.metadata.signal(), seen, &self.clock) {
+                break;
+            }
+        }
+        let count = self.with_topic(topic, wait, |topic, _| Ok(topic.partitions.len()))?;
+        if (partition as usize) < count {
+            Ok(())
+        } else {
+            Err(no_such_partition(topic, partition, count))
+        }
+    }
+
+    /// Waits for the partition's ticket, or says why there is no memory.
+    fn wait_for_memory(
+        &self,
+        partition: &Arc<Partition>,
+        ticket: &Waiting,
+        wait: &Wait,
+    ) -> Result<()> {
+        self.check_open()?;
+        let pool = self.accumulator.pool();
+        let (used, limit) = (pool.used(), pool.limit());
+        let full = |what: String| {
+            self.deliveries.want_retry();
+            let message = format!(
+                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {} partition {}: {what}",
+                partition.topic, partition.index
+            );
+            Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
+        };
+        if wait.never {
+            return Err(full("try again when deliveries have come, or let the call wait".into()));
+        }
+        wait.check("memory")?;
+        // Nothing that could free memory happens by itself: only the poll of what is waiting does.
+        if self.deliveries.is_polled() && self.accumulator.cuts().outstanding_upto(u64::MAX) == 0 {
+            let waiting = self.deliveries.waiting();
+            return Err(full(format!("{waiting} deliveries wait for producer_poll(); poll them")));
+        }
+        if ticket.wait(&self.clock, wait.deadline, || self.check_open().is_err()) {
+            return self.check_open();
+        }
+        let budget = wait.budget.as_millis();
+        Err(full(format!("none was freed within {budget} ms; the brokers take less than is sent")))
+    }
+}
+
+fn no_such_partition(topic: &str, partition: i32, count: usize) -> Error {
+    let message = format!(
+        "topic {topic}: there is no partition {partition}, it has {count} (0 to {}); choose one of them, or let the \
+         partitioner choose",
+        count.saturating_sub(1)
+    );
+    Error::new(status::INVALID_ARGUMENT, message)
+}

@@ -1,0 +1,202 @@
+//! The two threads of a producer: started, run, ended.
+//!
+//! The network thread runs the sender; the callback thread, where there is a callback, hands over deliveries and log
+//! lines. A panic on the network thread ends it: every pending record is reported with PANIC, and the producer is fatal.
+
+use super::topics::Topics;
+use super::{CLOSED, OPEN, PANICKED, Producer, Shared};
+use crate::accumulator::RecordAccumulator;
+use crate::clock::{Clock, Instant};
+use crate::config::Settings;
+use crate::delivery::{DeliveryMode, DeliveryQueue};
+use crate::error::{Error, Result, status};
+use crate::log::{Level, LogQueue, Logger};
+use crate::metadata::{Metadata, MetadataConfig};
+use crate::network::{NetworkClient, NetworkConfig, Selectable, Selector, SystemResolver};
+use crate::rng::Rng;
+use crate::sender::{Parts, Sender};
+use crate::sync::{Signal, Wake, lock};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+
+/// The names users see in their debuggers and in `/proc`.
+const NETWORK_THREAD: &str = "kafka-network";
+const CALLBACK_THREAD: &str = "kafka-callback";
+
+/// Producers made so far in this process: where ids come from.
+static PRODUCERS: AtomicU64 = AtomicU64::new(1);
+
+/// Whether a thread has ended, to wait for with a deadline.
+#[derive(Default)]
+pub(super) struct Done {
+    done: Mutex<bool>,
+    signal: Signal,
+}
+
+impl Done {
+    pub fn set(&self) {
+        *lock(&self.done) = true;
+        self.signal.notify();
+    }
+
+    pub fn wait(&self, clock: &Clock, deadline: Instant) -> bool {
+        loop {
+            let seen = self.signal.generation();
+            if *lock(&self.done) {
+                return true;
+            }
+            if !self.signal.wait(seen, clock, deadline) {
+                return *lock(&self.done);
+            }
+        }
+    }
+}
+
+/// Makes what a producer consists of and starts its threads.
+pub(super) fn start(
+    settings: Settings,
+    mode: DeliveryMode,
+    logs: Option<Arc<LogQueue>>,
+    signal: Arc<Signal>,
+    logger: Logger,
+) -> Result<Producer> {
+    let clock = Clock::system();
+    let rng = Arc::new(Rng::system());
+    let selector = Selector::new().map_err(|error| no_resource("a poll descriptor", &error))?;
+    let waker: Arc<dyn Wake> = selector.waker();
+    let resolver = Box::new(SystemResolver::new(Arc::clone(&waker)));
+    let client = NetworkClient::new(
+        network_config(&settings),
+        selector,
+        clock.clone(),
+        Arc::clone(&rng),
+        logger.clone(),
+        resolver,
+    );
+    let accumulator = Arc::new(RecordAccumulator::new(&settings, Arc::clone(&waker)));
+    let deliveries =
+        Arc::new(DeliveryQueue::new(mode, logs, signal, Arc::clone(accumulator.cuts()))?);
+    let metadata =
+        Arc::new(Metadata::new(metadata_config(&settings), Arc::clone(&rng), logger.clone()));
+    metadata.set_waker(waker);
+    let (control, messages) = crossbeam::channel::unbounded();
+    let settings = Arc::new(settings);
+    let sender = Sender::new(Parts {
+        settings: Arc::clone(&settings),
+        clock: clock.clone(),
+        rng: Arc::clone(&rng),
+        logger: logger.clone(),
+        accumulator: Arc::clone(&accumulator),
+        metadata: Arc::clone(&metadata),
+        deliveries: Arc::clone(&deliveries),
+        client,
+        control: messages,
+    });
+    let shared = Arc::new(Shared {
+        id: PRODUCERS.fetch_add(1, Ordering::Relaxed),
+        state: AtomicU8::new(OPEN),
+        settings,
+        clock,
+        rng,
+        accumulator,
+        metadata,
+        deliveries,
+        topics: Topics::new(),
+        control,
+        next_sync_id: AtomicU64::new(1),
+        network_done: Done::default(),
+        callback_done: Done::default(),
+    });
+    let producer = Producer { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) };
+    let callback = start_callback_thread(&shared)?;
+    // From here on an error ends the callback thread through the producer's drop.
+    lock(&producer.threads).extend(callback);
+    match start_network_thread(&shared, sender, logger) {
+        Ok(thread) => lock(&producer.threads).push(thread),
+        Err(error) => {
+            shared.network_done.set();
+            shared.deliveries.close();
+            shared.state.store(CLOSED, Ordering::Release);
+            return Err(error);
+        }
+    }
+    Ok(producer)
+}
+
+fn start_callback_thread(shared: &Arc<Shared>) -> Result<Option<JoinHandle<()>>> {
+    if !shared.deliveries.needs_callback_thread() {
+        shared.callback_done.set();
+        return Ok(None);
+    }
+    let inner = Arc::clone(shared);
+    let thread = Builder::new()
+        .name(CALLBACK_THREAD.into())
+        .spawn(move || {
+            inner.deliveries.run(&inner.clock);
+            inner.callback_done.set();
+        })
+        .map_err(|error| no_resource("the callback thread", &error))?;
+    Ok(Some(thread))
+}
+
+fn start_network_thread<S: Selectable + Send + 'static>(
+    shared: &Arc<Shared>,
+    mut sender: Sender<S>,
+    logger: Logger,
+) -> Result<JoinHandle<()>> {
+    let inner = Arc::clone(shared);
+    Builder::new()
+        .name(NETWORK_THREAD.into())
+        .spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| sender.run())).is_err() {
+                inner.state.store(PANICKED, Ordering::Release);
+                logger.log(Level::Error, "sender", || {
+                    "the network thread met a defect and stopped; pending records are reported"
+                        .into()
+                });
+                // What the panic left half done may make this panic too; whatever was reported stays reported.
+                let _ = catch_unwind(AssertUnwindSafe(|| sender.abort_everything(status::PANIC)));
+                inner.deliveries.close();
+            }
+            // Callers that wait for memory or metadata learn of the end.
+            inner.wake_waiters();
+            inner.network_done.set();
+        })
+        .map_err(|error| no_resource("the network thread", &error))
+}
+
+fn no_resource(what: &str, error: &std::io::Error) -> Error {
+    let message = format!(
+        "{what} could not be made: {error}; raise the process's limits (ulimit -u, ulimit -n)"
+    );
+    Error::new(status::INVALID_STATE, message)
+}
+
+fn network_config(settings: &Settings) -> NetworkConfig {
+    NetworkConfig {
+        client_id: settings.client_id.clone(),
+        max_in_flight: settings.max_in_flight,
+        request_timeout: settings.request_timeout,
+        reconnect_backoff: settings.reconnect_backoff,
+        reconnect_backoff_max: settings.reconnect_backoff_max,
+        connection_setup_timeout: settings.connection_setup_timeout,
+        connection_setup_timeout_max: settings.connection_setup_timeout_max,
+        connections_max_idle: settings.connections_max_idle,
+        send_buffer: settings.send_buffer,
+        receive_buffer: settings.receive_buffer,
+        receive_message_max: settings.receive_message_max,
+    }
+}
+
+fn metadata_config(settings: &Settings) -> MetadataConfig {
+    MetadataConfig {
+        max_age: settings.metadata_max_age,
+        max_idle: settings.metadata_max_idle,
+        retry_backoff: settings.retry_backoff,
+        retry_backoff_max: settings.retry_backoff_max,
+        request_timeout: settings.request_timeout,
+        allow_auto_create_topics: settings.allow_auto_create_topics,
+    }
+}

@@ -1,0 +1,165 @@
+//! What a caller looks up per record: the topic's partitions. A map for all threads, and per thread the last topic, keyed
+//! by a producer id that is never reused and by the metadata's version: a run of one topic costs one short compare.
+
+use super::Shared;
+use super::wait::Wait;
+use crate::accumulator::front::Partition;
+use crate::config::Settings;
+use crate::error::{Error, RETRIABLE, Result, status};
+use crate::metadata::{TopicMetadata, TopicState};
+use crate::partitioner::StickyPartitionCache;
+use crate::record::check_topic;
+use crate::sync::lock;
+use crossbeam::sync::ShardedLock;
+use foldhash::fast::FixedState;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A topic in use: its partitions so far, and where keyless records go.
+pub(super) struct Topic {
+    pub name: Arc<str>,
+    pub sticky: StickyPartitionCache,
+    /// By number. Only grows: a partition that vanishes keeps what is queued for it.
+    partitions: Mutex<Arc<[Arc<Partition>]>>,
+}
+
+/// All topics in use.
+pub(super) struct Topics {
+    map: ShardedLock<HashMap<Arc<str>, Arc<Topic>, FixedState>>,
+}
+
+/// A topic as one version of the metadata has it.
+pub(super) struct Resolved {
+    producer: u64,
+    version: u64,
+    pub topic: Arc<Topic>,
+    pub metadata: Arc<TopicMetadata>,
+    pub partitions: Arc<[Arc<Partition>]>,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Resolved>> = const { RefCell::new(None) };
+}
+
+impl Topics {
+    pub fn new() -> Topics {
+        Topics { map: ShardedLock::new(HashMap::default()) }
+    }
+
+    fn topic(&self, shared: &Shared, name: &Arc<str>) -> Arc<Topic> {
+        if let Some(topic) = self.map.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Arc::clone(topic);
+        }
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let topic = map.entry(Arc::clone(name)).or_insert_with(|| {
+            Arc::new(Topic {
+                name: Arc::clone(name),
+                sticky: StickyPartitionCache::new(shared.settings.batch_size),
+                partitions: Mutex::new(Arc::from([])),
+            })
+        });
+        Arc::clone(topic)
+    }
+}
+
+impl Topic {
+    /// The partitions `metadata` has, made where they are new.
+    fn partitions(&self, shared: &Shared, metadata: &TopicMetadata) -> Arc<[Arc<Partition>]> {
+        let wanted = metadata.partitions.len();
+        let mut partitions = lock(&self.partitions);
+        if partitions.len() < wanted {
+            let mut more = partitions.to_vec();
+            for (index, partition) in (0..).zip(&metadata.partitions).skip(partitions.len()) {
+                more.push(shared.accumulator.add_partition(&self.name, index, partition.leader));
+            }
+            *partitions = Arc::from(more);
+        }
+        if partitions.len() == wanted {
+            return Arc::clone(&partitions);
+        }
+        // Created again with fewer partitions.
+        partitions.iter().take(wanted).cloned().collect()
+    }
+}
+
+impl Shared {
+    /// Runs `f` with the topic resolved, waiting for its metadata within `wait`.
+    pub(super) fn with_topic<T>(
+        &self,
+        name: &str,
+        wait: &mut Wait,
+        f: impl FnOnce(&Resolved, &mut Wait) -> Result<T>,
+    ) -> Result<T> {
+        LAST.with(|last| {
+            // Taken out while in use: nothing below comes back here, but a panic must not leave it borrowed.
+            let hit = last.take().filter(|resolved| {
+                resolved.producer == self.id
+                    && resolved.version == self.metadata.version()
+                    && *resolved.topic.name == *name
+            });
+            let resolved = match hit {
+                Some(resolved) => resolved,
+                None => self.resolve(name, wait)?,
+            };
+            let result = f(&resolved, wait);
+            last.replace(Some(resolved));
+            result
+        })
+    }
+
+    fn resolve(&self, name: &str, wait: &mut Wait) -> Result<Resolved> {
+        // Read before the topic: a version that is too old makes the next record look again, never the reverse.
+        let version = self.metadata.version();
+        let metadata = self.topic_metadata(name, wait)?;
+        let topic = self.topics.topic(self, &metadata.name);
+        let partitions = topic.partitions(self, &metadata);
+        Ok(Resolved { producer: self.id, version, topic, metadata, partitions })
+    }
+
+    /// A topic's metadata, waiting for it within `wait`.
+    pub(super) fn topic_metadata(&self, name: &str, wait: &mut Wait) -> Result<Arc<TopicMetadata>> {
+        check_topic(name.as_bytes())?;
+        loop {
+            let seen = self.metadata.signal().generation();
+            match self.metadata.try_topic(name, self.clock.now()) {
+                TopicState::Known(topic) => return Ok(topic),
+                TopicState::Failed(error) => return Err(error),
+                TopicState::Pending => {}
+            }
+            self.check_open()?;
+            if wait.never {
+                self.deliveries.want_retry();
+                let message = format!(
+                    "topic {name}: its partitions are not known yet; the request is on its way, try again"
+                );
+                return Err(Error::new(status::METADATA_PENDING, message).with(RETRIABLE));
+            }
+            wait.check("the topic's metadata")?;
+            if !wait.on(self.metadata.signal(), seen, &self.clock) {
+                return Err(self.no_metadata(name, wait));
+            }
+            self.check_open()?;
+        }
+    }
+
+    /// What a wait for metadata says when it was in vain: the last error names the cause.
+    fn no_metadata(&self, name: &str, wait: &Wait) -> Error {
+        let budget = wait.budget.as_millis();
+        let message = match self.metadata.last_error(name) {
+            Some(error) => {
+                format!("topic {name}: no metadata within {budget} ms: {}", error.message)
+            }
+            None => format!(
+                "topic {name}: no metadata within {budget} ms: no broker of bootstrap.servers={} has answered",
+                bootstrap(&self.settings)
+            ),
+        };
+        Error::new(status::TIMED_OUT, message).with(RETRIABLE)
+    }
+}
+
+fn bootstrap(settings: &Settings) -> String {
+    let servers = settings.bootstrap_servers.iter().map(|(host, port)| format!("{host}:{port}"));
+    servers.collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,73 @@
+//! How long a call may wait, and whether it may at all.
+
+use super::Shared;
+use crate::clock::{Clock, Instant};
+use crate::delivery::reentry;
+use crate::error::{Error, RETRIABLE, Result, status};
+use crate::sync::Signal;
+use std::time::Duration;
+
+/// A caller's `timeout_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// As long as the configuration allows.
+    Default,
+    /// This long; zero never waits.
+    After(Duration),
+}
+
+impl Timeout {
+    /// When it is over; `default` is what the configuration allows, `None` for ever.
+    pub fn deadline(self, now: Instant, default: Option<Duration>) -> Instant {
+        match (self, default) {
+            (Timeout::After(duration), _) | (Timeout::Default, Some(duration)) => {
+                now.after(duration)
+            }
+            (Timeout::Default, None) => Instant::NEVER,
+        }
+    }
+}
+
+/// One call's budget for all its waits: metadata and memory together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    pub deadline: Instant,
+    /// What the budget was, for the message.
+    pub budget: Duration,
+    /// `try_send`: never waits and says so by status.
+    pub never: bool,
+}
+
+impl Wait {
+    /// For calls that must not wait.
+    pub fn never() -> Wait {
+        Wait { deadline: Instant(0), budget: Duration::ZERO, never: true }
+    }
+
+    /// Whether this call may wait now; inside the user's code none may.
+    pub fn check(&self, for_what: &str) -> Result<()> {
+        if reentry::inside() {
+            let message = format!(
+                "inside a callback nothing waits, and this would have to wait for {for_what}: do it from another thread"
+            );
+            return Err(Error::new(status::WOULD_DEADLOCK, message).with(RETRIABLE));
+        }
+        Ok(())
+    }
+
+    /// Waits for the signal to move on from `seen`; false when the budget is spent.
+    pub fn on(&self, signal: &Signal, seen: u64, clock: &Clock) -> bool {
+        !self.never && signal.wait(seen, clock, self.deadline)
+    }
+}
+
+impl Shared {
+    /// The budget of a call: its timeout, or `max.block.ms`.
+    pub(super) fn wait_for(&self, timeout: Timeout) -> Wait {
+        let budget = match timeout {
+            Timeout::Default => self.settings.max_block,
+            Timeout::After(duration) => duration,
+        };
+        Wait { deadline: self.clock.now().after(budget), budget, never: budget.is_zero() }
+    }
+}
