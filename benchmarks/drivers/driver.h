@@ -5,15 +5,17 @@
  *
  *   DRIVER --bootstrap HOST:PORT [--topic T] [--records N] [--seconds S] [--size BYTES]
  *          [--partitions N] [--acks A] [--linger MS] [--batch-size BYTES] [--batch N] [--rate N]
- *          [--threads N] [--library FILE] [-X KEY=VALUE]...
+ *          [--threads N] [--idle S] [--library FILE] [-X KEY=VALUE]...
  *
  * Sends N records, or for S seconds if that is over first, each to the partition after the one
  * before. --batch: as many records in one call. --rate: so many records a second, each timed from
- * the call to its delivery report. Prints one line of JSON; the exit status is 0 only if every
+ * the call to its delivery report. --idle: afterwards, count for S seconds how often the client's
+ * threads wake up with nothing to do. Prints one line of JSON; the exit status is 0 only if every
  * record was reported, once and as delivered.
  */
 #ifndef DRIVER_H
 #define DRIVER_H
+#include <dirent.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -24,8 +26,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { MAX_SETTINGS = 64, MAX_THREADS = 64, MAX_BATCH = 4096, CLOCK_EVERY = 1024 };
+enum { MAX_SETTINGS = 64, MAX_THREADS = 64, MAX_BATCH = 4096 };
+
+/* So many records are sent, and so many delivered, between two readings of the clock. */
+enum { CLOCK_EVERY = 1024 };
 
 /* No value comes twice within a batch of this size, so that compressing one is honest work. */
 enum { POOL_BYTES = 1280 * 1024 };
@@ -33,7 +39,7 @@ enum { POOL_BYTES = 1280 * 1024 };
 typedef struct {
   const char *bootstrap, *topic, *acks, *linger_ms, *batch_size, *library;
   uint64_t records;
-  double seconds, rate;
+  double seconds, rate, idle_seconds;
   size_t size, batch;
   int32_t partitions;
   int threads;
@@ -69,6 +75,7 @@ static struct {
   char first_failure[256];
   uint32_t *latencies_ns; /* only with --rate */
   uint64_t latency_count, latency_room;
+  uint64_t last_ns, longest_gap_ns; /* between reports: a stall would show here */
 } reports;
 
 static options_t options = {
@@ -92,8 +99,12 @@ static inline void deliver(uint64_t tag, bool delivered, const char *why, uint64
       snprintf(reports.first_failure, sizeof reports.first_failure, "%s", why);
     return;
   }
-  reports.delivered++;
   reports.tags += tag;
+  if (++reports.delivered % CLOCK_EVERY == 0) {
+    uint64_t gap = now_ns() - reports.last_ns;
+    if (gap > reports.longest_gap_ns) reports.longest_gap_ns = gap;
+    reports.last_ns += gap;
+  }
   if (reports.latencies_ns && reports.latency_count < reports.latency_room) {
     uint64_t latency = now - tag;
     reports.latencies_ns[reports.latency_count++] =
@@ -222,6 +233,34 @@ static uint64_t peak_rss_bytes(void) {
   return kilobytes * 1024;
 }
 
+/* How often all threads but this one have gone to sleep by themselves. */
+static uint64_t sleeps(void) {
+  DIR *tasks = opendir("/proc/self/task");
+  uint64_t total = 0, count;
+  struct dirent *task;
+  while (tasks && (task = readdir(tasks))) {
+    char path[320], line[256];
+    if (atoi(task->d_name) == 0 || atoi(task->d_name) == getpid()) continue;
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
+    FILE *status = fopen(path, "r");
+    while (status && fgets(line, sizeof line, status))
+      if (sscanf(line, "voluntary_ctxt_switches: %" SCNu64, &count) == 1) total += count;
+    if (status) fclose(status);
+  }
+  if (tasks) closedir(tasks);
+  return total;
+}
+
+static double idle_wakeups_per_second(void) {
+  struct timespec settle = {1, 0};
+  double whole = (double)(time_t)options.idle_seconds;
+  struct timespec idle = {(time_t)whole, (long)((options.idle_seconds - whole) * 1e9)};
+  nanosleep(&settle, NULL);
+  uint64_t before = sleeps();
+  nanosleep(&idle, NULL);
+  return (double)(sleeps() - before) / options.idle_seconds;
+}
+
 static int compare_latencies(const void *a, const void *b) {
   uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
   return (x > y) - (x < y);
@@ -238,14 +277,17 @@ static int print_result(uint64_t sent, uint64_t tags, double seconds, double cpu
   bool complete = reports.delivered == sent && reports.failed == 0 && reports.tags == tags;
   printf("{\"client\":\"%s\",\"version\":\"%s\",\"sent\":%" PRIu64 ",\"delivered\":%" PRIu64
          ",\"failed\":%" PRIu64 ",\"seconds\":%.6f,\"messages_per_second\":%.0f"
-         ",\"cpu_seconds_per_million\":%.4f,\"peak_rss_bytes\":%" PRIu64,
+         ",\"cpu_seconds_per_million\":%.4f,\"peak_rss_bytes\":%" PRIu64 ",\"longest_gap_ms\":%.1f",
          client_name(), client_version(), sent, reports.delivered, reports.failed, seconds,
-         (double)sent / seconds, cpu * 1e6 / (double)(sent ? sent : 1), peak_rss_bytes());
+         (double)sent / seconds, cpu * 1e6 / (double)(sent ? sent : 1), peak_rss_bytes(),
+         (double)reports.longest_gap_ns / 1e6);
   if (wants_latencies()) {
     qsort(reports.latencies_ns, reports.latency_count, sizeof(uint32_t), compare_latencies);
     printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f", percentile_us(0.5),
            percentile_us(0.99), percentile_us(0.999));
   }
+  if (options.idle_seconds > 0)
+    printf(",\"idle_wakeups_per_second\":%.2f", idle_wakeups_per_second());
   puts("}");
   if (!complete)
     fprintf(stderr, "%s: %" PRIu64 " sent, %" PRIu64 " delivered, %" PRIu64 " failed (%s)%s\n",
@@ -292,6 +334,7 @@ static void read_arguments(int argc, char **argv) {
     else if (!strcmp(name, "--batch-size")) o->batch_size = value;
     else if (!strcmp(name, "--library")) o->library = value;
     else if (!strcmp(name, "--seconds")) o->seconds = number(name, value, 0, 1e6);
+    else if (!strcmp(name, "--idle")) o->idle_seconds = number(name, value, 0, 1e6);
     else if (!strcmp(name, "--rate")) o->rate = number(name, value, 0, 1e9);
     else if (!strcmp(name, "--records")) o->records = whole(name, value, 1, INT64_MAX);
     else if (!strcmp(name, "--size")) o->size = whole(name, value, 0, 1 << 20);
@@ -324,6 +367,7 @@ int main(int argc, char **argv) {
   static sender_t senders[MAX_THREADS];
   double cpu = cpu_seconds();
   uint64_t start = now_ns();
+  reports.last_ns = start;
   for (int i = 0; i < options.threads; i++) {
     senders[i].number = i;
     senders[i].start_ns = start;

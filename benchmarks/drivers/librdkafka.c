@@ -6,7 +6,6 @@
  * as a thread of its own. Where records are paced, or several threads send, it is a thread of its
  * own, and a send that finds the queue full waits inside of rd_kafka_produce().
  */
-#define _GNU_SOURCE
 #include "driver.h"
 #include "rdkafka.h"
 #include <dlfcn.h>

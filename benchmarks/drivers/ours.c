@@ -1,5 +1,4 @@
 /* This library's driver, on its public header. */
-#define _GNU_SOURCE
 #include "driver.h"
 #include <kafka_producer.h>
 

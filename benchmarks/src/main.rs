@@ -75,8 +75,8 @@ fn main() -> ExitCode {
     let served = options().and_then(|options| serve(&options).map_err(|error| error.to_string()));
     match served {
         Ok(counts) => {
-            println!("{}", counts.json());
-            if counts.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let told = writeln!(io::stdout(), "{}", counts.json()).is_ok();
+            if told && counts.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("null-broker: {error}");
