@@ -2,7 +2,6 @@
 //!
 //! No SONAME here: cargo would not make a file of that name, and programs linked against cargo's own library would
 //! not start. CMakeLists.txt gives the installed library its SONAME and its symbol versions.
-#![expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

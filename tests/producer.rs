@@ -15,9 +15,12 @@ use std::time::Duration;
 const PRODUCE: i16 = 0;
 const LONG: Timeout = Timeout::After(Duration::from_secs(30));
 
+/// Status, flags, partition, offset, message.
+type Outcome = (i32, u32, i32, i64, String);
+
 /// What became of each tag; a second outcome for one panics.
 #[derive(Default)]
-struct Outcomes(Mutex<BTreeMap<u64, (i32, u32, i32, i64, String)>>);
+struct Outcomes(Mutex<BTreeMap<u64, Outcome>>);
 
 impl DeliverySink for Outcomes {
     fn deliver(&self, deliveries: &[Delivery]) {

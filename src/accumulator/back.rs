@@ -7,7 +7,7 @@
 use super::batch::ProducerBatch;
 use super::front::{Expired, Partition, Rest, Take, Taken};
 use super::inbox::{Inbox, Listed};
-use super::outgoing::Outgoing;
+use super::outgoing::{LastResort, Outgoing};
 use super::ring::{DeadlineRing, Due};
 use crate::clock::Instant;
 use foldhash::fast::FixedState;
@@ -36,7 +36,7 @@ enum Place {
 struct Back {
     partition: Arc<Partition>,
     /// Taken from the front and not in flight, in order: sent before, or left over from a request that was full.
-    retries: VecDeque<Box<Outgoing>>,
+    retries: VecDeque<Outgoing>,
     backoff_until: Instant,
     /// Batches taken from the front so far.
     taken: u64,
@@ -70,6 +70,7 @@ pub struct Backs {
     due: Vec<(u32, Due)>,
     from_front: Vec<Box<ProducerBatch>>,
     limits: BackLimits,
+    last_resort: Arc<dyn LastResort>,
     /// Batches of this cut and older do not linger.
     flushed_cut: u64,
     /// Nothing lingers: somebody waits for memory that only sending would free.
@@ -78,7 +79,7 @@ pub struct Backs {
 
 impl Backs {
     /// No partitions yet.
-    pub fn new(limits: BackLimits, now: Instant) -> Backs {
+    pub fn new(limits: BackLimits, last_resort: Arc<dyn LastResort>, now: Instant) -> Backs {
         Backs {
             backs: Vec::new(),
             ring: DeadlineRing::new(now),
@@ -86,6 +87,7 @@ impl Backs {
             due: Vec::new(),
             from_front: Vec::new(),
             limits,
+            last_resort,
             flushed_cut: 0,
             pressed: false,
         }
@@ -253,7 +255,7 @@ impl Backs {
 
     /// Takes one batch of each ready partition of `node`, within `max.request.size` unless a single batch is larger.
     /// What was left out comes first next time.
-    pub fn drain(&mut self, node: i32, now: Instant, batches: &mut Vec<Box<Outgoing>>) {
+    pub fn drain(&mut self, node: i32, now: Instant, batches: &mut Vec<Outgoing>) {
         let mut size = 0;
         let turns = self.ready.get(&node).map_or(0, VecDeque::len);
         for _ in 0..turns {
@@ -271,7 +273,7 @@ impl Backs {
     }
 
     /// A batch that found no room: the partition is the next one.
-    fn put_back(&mut self, node: i32, batch: Box<Outgoing>) {
+    fn put_back(&mut self, node: i32, batch: Outgoing) {
         let slot = batch.partition.slot;
         let Some(back) = self.back(slot) else { return };
         back.retries.push_front(batch);
@@ -286,7 +288,7 @@ impl Backs {
     }
 
     /// Takes a ready partition's next batch and puts the partition where it belongs now.
-    fn take(&mut self, slot: u32, now: Instant) -> Option<Box<Outgoing>> {
+    fn take(&mut self, slot: u32, now: Instant) -> Option<Outgoing> {
         let ordered = self.limits.ordered;
         let back = self.back(slot)?;
         back.place = Place::Idle;
@@ -329,10 +331,11 @@ impl Backs {
                 }
             }
         }
+        let last_resort = Arc::clone(&self.last_resort);
         let back = self.back(slot)?;
-        let batch = Outgoing::new(partition, batch?, back.taken);
+        let batch = Outgoing::new(partition, *batch?, back.taken, last_resort);
         back.taken += 1;
-        Some(Box::new(batch))
+        Some(batch)
     }
 
     /// The open batch lingers until `at`, which is `linger.ms` after it was opened.
@@ -354,7 +357,7 @@ impl Backs {
     }
 
     /// A batch that was in flight is to be sent again, not before `backoff_until`.
-    pub fn reenqueue(&mut self, batch: Box<Outgoing>, backoff_until: Instant) {
+    pub fn reenqueue(&mut self, batch: Outgoing, backoff_until: Instant) {
         let slot = batch.partition.slot;
         let deadline = batch.deadline(self.limits.delivery_timeout);
         let Some(back) = self.back(slot) else { return };
@@ -381,7 +384,7 @@ impl Backs {
     }
 
     /// Takes what has reached its deadline out of retries and front.
-    pub fn expire(&mut self, slot: u32, now: Instant, expired: &mut Vec<Box<Outgoing>>) {
+    pub fn expire(&mut self, slot: u32, now: Instant, expired: &mut Vec<Outgoing>) {
         let timeout = self.limits.delivery_timeout;
         let Some(back) = self.back(slot) else { return };
         for _ in 0..back.retries.len() {
@@ -411,7 +414,7 @@ impl Backs {
         &mut self,
         partition: &Arc<Partition>,
         close: bool,
-        taken: &mut Vec<Box<Outgoing>>,
+        taken: &mut Vec<Outgoing>,
     ) -> bool {
         if let Some(back) = self.back(partition.slot) {
             taken.extend(back.retries.drain(..));
@@ -431,14 +434,16 @@ impl Backs {
         &mut self,
         partition: &Arc<Partition>,
         from_front: &mut Vec<Box<ProducerBatch>>,
-        to: &mut Vec<Box<Outgoing>>,
+        to: &mut Vec<Outgoing>,
     ) {
         for batch in from_front.drain(..) {
             let number = self.back(partition.slot).map_or(0, |back| {
                 back.taken += 1;
                 back.taken - 1
             });
-            to.push(Box::new(Outgoing::new(Arc::clone(partition), batch, number)));
+            let last_resort = Arc::clone(&self.last_resort);
+            let batch = Outgoing::new(Arc::clone(partition), *batch, number, last_resort);
+            to.push(batch);
         }
     }
 }

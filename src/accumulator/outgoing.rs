@@ -1,43 +1,124 @@
 //! A batch after it left its front, as the network thread carries it: the batch, and what happened to it.
+//!
+//! Conservation: whoever is done with one says so by [`Outgoing::finish`] and reports it. One that is dropped without
+//! (by a panic that unwinds through the network thread) reports itself.
 
-use super::batch::ProducerBatch;
+use super::batch::{Alone, BatchBody, ProducerBatch};
 use super::front::Partition;
 use crate::clock::Instant;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A batch on its way. Network thread only; written by the sender, read for a failure's explanation.
+/// Reports a batch that nobody else did.
+pub trait LastResort: Send + Sync {
+    /// Its records' outcome is not known if `maybe_written`; they are lost else.
+    fn report(&self, partition: &Partition, rest: Finished, maybe_written: bool);
+}
+
+/// What a report needs of a batch.
 #[derive(Debug)]
+pub struct Finished {
+    /// The records.
+    pub body: Arc<BatchBody>,
+    /// The cut it belongs to.
+    pub cut: u64,
+    /// Set if a `send_sync` call waits for it.
+    pub alone: Option<Alone>,
+}
+
+/// A batch on its way. Network thread only; written by the sender, read for a failure's explanation.
 pub struct Outgoing {
     /// Whose it is.
     pub partition: Arc<Partition>,
-    /// The batch.
-    pub batch: Box<ProducerBatch>,
     /// Its place in the partition's order.
     pub number: u64,
+    /// When its first record was appended.
+    pub created: Instant,
+    /// Set if a `send_sync` call waits for it.
+    pub alone: Option<Alone>,
     /// What happened to it.
     pub history: History,
+    cut: u64,
+    /// `None` once it is finished.
+    body: Option<Arc<BatchBody>>,
+    size: usize,
+    count: u32,
+    last_resort: Arc<dyn LastResort>,
 }
 
 impl Outgoing {
     /// A batch that was not sent yet.
-    pub fn new(partition: Arc<Partition>, batch: Box<ProducerBatch>, number: u64) -> Outgoing {
-        Outgoing { partition, batch, number, history: History::default() }
+    pub fn new(
+        partition: Arc<Partition>,
+        batch: ProducerBatch,
+        number: u64,
+        last_resort: Arc<dyn LastResort>,
+    ) -> Outgoing {
+        let ProducerBatch { body, created, cut, alone, .. } = batch;
+        let (size, count) = (body.size(), body.count());
+        Outgoing {
+            partition,
+            number,
+            created,
+            alone,
+            history: History::default(),
+            cut,
+            body: Some(body),
+            size,
+            count,
+            last_resort,
+        }
+    }
+
+    /// Its records; `None` only once it is finished.
+    pub fn body(&self) -> Option<&Arc<BatchBody>> {
+        self.body.as_ref()
     }
 
     /// Its bytes on the wire.
     pub fn size(&self) -> usize {
-        self.batch.body.size()
+        self.size
     }
 
     /// How many records.
     pub fn count(&self) -> u32 {
-        self.batch.body.count()
+        self.count
     }
 
     /// When its records must have their outcome, with this `delivery.timeout.ms`.
     pub fn deadline(&self, timeout: Duration) -> Instant {
-        self.batch.expires(timeout)
+        self.alone.map_or(self.created.after(timeout), |alone| alone.deadline)
+    }
+
+    /// Ends it: the caller reports it from here on.
+    pub fn finish(mut self) -> Option<Finished> {
+        self.rest()
+    }
+
+    fn rest(&mut self) -> Option<Finished> {
+        Some(Finished { body: self.body.take()?, cut: self.cut, alone: self.alone })
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest() {
+            let maybe_written = self.history.attempts > 0 || self.history.maybe_written;
+            self.last_resort.report(&self.partition, rest, maybe_written);
+        }
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("topic", &self.partition.topic)
+            .field("partition", &self.partition.index)
+            .field("number", &self.number)
+            .field("count", &self.count)
+            .field("history", &self.history)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,14 +5,18 @@
 //! for `flush` when its delivery callback has returned; in poll mode when it waits for the poll.
 
 use super::readiness::Readiness;
-use super::{Delivery, DeliverySink, reentry};
+use super::{Delivery, DeliverySink, Failure, Stage, reentry};
+use crate::accumulator::batch::Remains;
 use crate::accumulator::cuts::Cuts;
+use crate::accumulator::front::Partition;
+use crate::accumulator::outgoing::{Finished, LastResort};
 use crate::clock::{Clock, Instant};
-use crate::error::{Error, Result, status};
+use crate::error::{Error, FATAL, MAYBE_PERSISTED, Result, status};
 use crate::log::LogQueue;
 use crate::sync::{Signal, lock};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
+use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -309,5 +313,40 @@ impl DeliveryQueue {
                 return lock(&self.sync).remove(&sync_id).flatten();
             }
         }
+    }
+}
+
+impl LastResort for DeliveryQueue {
+    fn report(&self, partition: &Partition, rest: Finished, maybe_written: bool) {
+        let doubt =
+            if maybe_written { "they may have been written" } else { "they were not written" };
+        let message = format!(
+            "{} records of {}-{} were in the hands of a thread that met a defect: report this; {doubt}",
+            rest.body.count(),
+            partition.topic,
+            partition.index
+        );
+        let failure = Failure {
+            message: CString::new(message).unwrap_or_default(),
+            stage: if maybe_written { Stage::InFlight } else { Stage::Queued },
+            attempts: 0,
+            node: partition.leader(),
+            broker_status: status::OK,
+            network_error: CString::default(),
+            queued_ms: 0,
+            in_flight_ms: 0,
+        };
+        self.push(Delivery {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.index,
+            status: status::PANIC,
+            flags: if maybe_written { FATAL | MAYBE_PERSISTED } else { FATAL },
+            base_offset: -1,
+            append_time_ms: -1,
+            failure: Some(Box::new(failure)),
+            remains: Remains::of(rest.body, true),
+            cut: rest.cut,
+            sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
+        });
     }
 }

@@ -14,16 +14,16 @@ use std::sync::Arc;
 
 impl<S: Selectable> Sender<S> {
     /// The batch is in the log (or was written, with acks=0).
-    pub(super) fn succeed(&mut self, batch: Box<Outgoing>, base_offset: i64, append_time_ms: i64) {
+    pub(super) fn succeed(&mut self, batch: Outgoing, base_offset: i64, append_time_ms: i64) {
         let keep = self.parts.settings.delivery_keep_records;
         self.deliver(batch, status::OK, 0, base_offset, append_time_ms, None, keep);
     }
 
     /// `delivery.timeout.ms` (or the record's own timeout) has passed.
-    pub(super) fn fail_expired(&mut self, batch: Box<Outgoing>, now: Instant, in_flight: bool) {
+    pub(super) fn fail_expired(&mut self, batch: Outgoing, now: Instant, in_flight: bool) {
         let timeout = self.parts.settings.delivery_timeout;
         let stage = if in_flight { Stage::InFlight } else { self.stage(&batch) };
-        let limit = match batch.batch.alone {
+        let limit = match batch.alone {
             Some(_) => "its timeout".to_string(),
             None => format!("delivery.timeout.ms={}", timeout.as_millis()),
         };
@@ -36,7 +36,7 @@ impl<S: Selectable> Sender<S> {
     /// Purged, or failed by close.
     pub(super) fn fail_aborted(
         &mut self,
-        batch: Box<Outgoing>,
+        batch: Outgoing,
         status: Status,
         why: &str,
         in_flight: bool,
@@ -49,7 +49,7 @@ impl<S: Selectable> Sender<S> {
     }
 
     /// The broker's word is final.
-    pub(super) fn fail_answered(&mut self, batch: Box<Outgoing>, code: ErrorCode, now: Instant) {
+    pub(super) fn fail_answered(&mut self, batch: Outgoing, code: ErrorCode, now: Instant) {
         let code = i32::from(code.0);
         let node = batch.history.node.unwrap_or(NO_LEADER);
         let said = match &batch.history.broker_error {
@@ -73,7 +73,7 @@ impl<S: Selectable> Sender<S> {
     }
 
     /// The client itself can't send it to this broker.
-    pub(super) fn fail_refused(&mut self, mut batch: Box<Outgoing>, error: &Error, now: Instant) {
+    pub(super) fn fail_refused(&mut self, mut batch: Outgoing, error: &Error, now: Instant) {
         batch.history.attempts = batch.history.attempts.saturating_sub(1);
         let maybe = batch.history.maybe_written;
         self.fail(batch, error.status, error.flags, maybe, Stage::Queued, &error.message, now);
@@ -127,7 +127,7 @@ impl<S: Selectable> Sender<S> {
     )]
     fn fail(
         &mut self,
-        batch: Box<Outgoing>,
+        batch: Outgoing,
         code: Status,
         flags: u32,
         maybe_written: bool,
@@ -159,7 +159,7 @@ impl<S: Selectable> Sender<S> {
             node: history.node.unwrap_or_else(|| batch.partition.leader()),
             broker_status: history.broker_error.as_ref().map_or(0, |(code, _)| i32::from(*code)),
             network_error: c_string(network_error),
-            queued_ms: millis(queued_until, batch.batch.created),
+            queued_ms: millis(queued_until, batch.created),
             in_flight_ms,
         };
         let flags = if maybe_written { flags | MAYBE_PERSISTED } else { flags };
@@ -172,7 +172,7 @@ impl<S: Selectable> Sender<S> {
     )]
     fn deliver(
         &mut self,
-        batch: Box<Outgoing>,
+        batch: Outgoing,
         status: Status,
         flags: u32,
         base_offset: i64,
@@ -180,8 +180,8 @@ impl<S: Selectable> Sender<S> {
         failure: Option<Box<Failure>>,
         keep_records: bool,
     ) {
-        let Outgoing { partition, batch, .. } = *batch;
-        let batch = *batch;
+        let partition = Arc::clone(&batch.partition);
+        let Some(rest) = batch.finish() else { return };
         self.parts.deliveries.push(Delivery {
             topic: Arc::clone(&partition.topic),
             partition: partition.index,
@@ -190,9 +190,9 @@ impl<S: Selectable> Sender<S> {
             base_offset,
             append_time_ms,
             failure,
-            remains: Remains::of(batch.body, keep_records),
-            cut: batch.cut,
-            sync_id: batch.alone.map_or(0, |alone| alone.sync_id),
+            remains: Remains::of(rest.body, keep_records),
+            cut: rest.cut,
+            sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
         });
     }
 }

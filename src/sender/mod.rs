@@ -12,7 +12,7 @@ use crate::accumulator::RecordAccumulator;
 use crate::accumulator::back::{BackLimits, Backs, NO_LEADER};
 use crate::accumulator::front::Partition;
 use crate::accumulator::inbox::Listed;
-use crate::accumulator::outgoing::Outgoing;
+use crate::accumulator::outgoing::{LastResort, Outgoing};
 use crate::clock::{Clock, Instant};
 use crate::config::Settings;
 use crate::delivery::DeliveryQueue;
@@ -140,8 +140,8 @@ pub struct Sender<S: Selectable> {
     expiries: Vec<u32>,
     nodes: Vec<i32>,
     events: Vec<ClientEvent>,
-    drained: Vec<Box<Outgoing>>,
-    failed: Vec<Box<Outgoing>>,
+    drained: Vec<Outgoing>,
+    failed: Vec<Outgoing>,
 }
 
 impl<S: Selectable> Sender<S> {
@@ -161,7 +161,8 @@ impl<S: Selectable> Sender<S> {
             delivery_timeout: settings.delivery_timeout,
             ordered: !settings.allow_reordering,
         };
-        let backs = Backs::new(limits, parts.clock.now());
+        let last_resort = Arc::clone(&parts.deliveries) as Arc<dyn LastResort>;
+        let backs = Backs::new(limits, last_resort, parts.clock.now());
         Sender {
             backs,
             parts,

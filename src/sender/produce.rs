@@ -2,6 +2,7 @@
 
 use super::Sender;
 use super::retry::{Outcome, decide};
+use crate::accumulator::batch::BatchBody;
 use crate::accumulator::outgoing::Outgoing;
 use crate::clock::Instant;
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::protocol::messages::produce::{
     FIRST_VERSION_WITH_TOPIC_IDS, PartitionProduceResponse, ProducePiece, ProduceRequest,
     ProduceResponse, ProduceTopic, encode_produce,
 };
-use crate::protocol::record_batch::BatchHeader;
+use crate::protocol::record_batch::{BATCH_HEADER_LEN, BatchHeader};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use std::time::Duration;
 struct Entry {
     slot: u32,
     index: i32,
-    batch: Option<Box<Outgoing>>,
+    batch: Option<Outgoing>,
 }
 
 /// The entries of one topic, side by side.
@@ -43,7 +44,7 @@ pub(super) struct ProduceInFlight {
 
 impl ProduceInFlight {
     /// What is left of its batches.
-    pub fn into_batches(self) -> impl Iterator<Item = Box<Outgoing>> {
+    pub fn into_batches(self) -> impl Iterator<Item = Outgoing> {
         self.entries.into_iter().filter_map(|entry| entry.batch)
     }
 
@@ -70,7 +71,7 @@ impl<S: Selectable> Sender<S> {
         sent
     }
 
-    fn send_batches(&mut self, node: i32, drained: &mut Vec<Box<Outgoing>>, now: Instant) {
+    fn send_batches(&mut self, node: i32, drained: &mut Vec<Outgoing>, now: Instant) {
         let mut produce = ProduceInFlight { node, topics: Vec::new(), entries: Vec::new() };
         let cluster = self.parts.metadata.snapshot();
         for mut batch in drained.drain(..) {
@@ -116,12 +117,12 @@ impl<S: Selectable> Sender<S> {
         let version = if ids_known { newest } else { newest.min(FIRST_VERSION_WITH_TOPIC_IDS - 1) };
         let mut pieces = Vec::with_capacity(produce.entries.len());
         for entry in &produce.entries {
-            if let Some(batch) = &entry.batch {
-                let batch_header = stamp(batch)?;
+            if let Some(body) = entry.batch.as_ref().and_then(|batch| batch.body()) {
+                let batch_header = stamp(body)?;
                 pieces.push(ProducePiece {
                     index: entry.index,
                     batch_header,
-                    records: batch.batch.body.slab_bytes().collect(),
+                    records: body.slab_bytes().collect(),
                 });
             }
         }
@@ -218,7 +219,7 @@ impl<S: Selectable> Sender<S> {
     fn on_partition(
         &mut self,
         node: i32,
-        mut batch: Box<Outgoing>,
+        mut batch: Outgoing,
         answer: &PartitionProduceResponse,
         response: &ProduceResponse,
         now: Instant,
@@ -279,7 +280,7 @@ impl<S: Selectable> Sender<S> {
     }
 
     /// What the pure function decides, done.
-    fn retry_or_fail(&mut self, mut batch: Box<Outgoing>, code: ErrorCode, now: Instant) {
+    fn retry_or_fail(&mut self, mut batch: Outgoing, code: ErrorCode, now: Instant) {
         let slot = batch.partition.slot;
         match decide(code, batch.history.attempts, self.parts.settings.retries) {
             Outcome::Success => {
@@ -361,14 +362,13 @@ impl<S: Selectable> Sender<S> {
 }
 
 impl ProduceInFlight {
-    fn into_batches_and_slots(self) -> impl Iterator<Item = (u32, Option<Box<Outgoing>>)> {
+    fn into_batches_and_slots(self) -> impl Iterator<Item = (u32, Option<Outgoing>)> {
         self.entries.into_iter().map(|entry| (entry.slot, entry.batch))
     }
 }
 
 /// The batch's header: identity and sums. Sealing was done by whoever closed the batch, or is done here.
-fn stamp(batch: &Outgoing) -> Result<[u8; 61]> {
-    let body = &batch.batch.body;
+fn stamp(body: &BatchBody) -> Result<[u8; BATCH_HEADER_LEN]> {
     let seal = body.seal();
     let count = i32::try_from(body.count()).unwrap_or(i32::MAX);
     let header = BatchHeader {
