@@ -31,7 +31,7 @@ impl Producer {
     pub fn send(&self, record: &ProducerRecord<'_>) -> Result<()> {
         self.shared.check_open()?;
         let reading = self.shared.clock.reading();
-        let mut wait = self.shared.lazy_wait(reading);
+        let mut wait = Wait::new(reading.mono, self.shared.settings.max_block);
         self.shared.append(record, reading, &mut wait, None)
     }
 
@@ -82,7 +82,6 @@ impl Producer {
             Timeout::After(duration) => duration,
         };
         let deadline = reading.mono.after(timeout);
-        wait.deadline = wait.deadline.min(deadline);
         let sync_id = shared.next_sync_id.fetch_add(1, Ordering::Relaxed);
         shared.deliveries.expect_sync(sync_id);
         let alone = Alone { sync_id, deadline };
@@ -118,12 +117,6 @@ impl Producer {
 }
 
 impl Shared {
-    /// The default budget. Its clock starts with the call; nothing is read until something has to wait.
-    fn lazy_wait(&self, reading: Reading) -> Wait {
-        let budget = self.settings.max_block;
-        Wait { deadline: reading.mono.after(budget), budget, never: budget.is_zero() }
-    }
-
     fn append(
         &self,
         record: &ProducerRecord<'_>,
@@ -131,14 +124,21 @@ impl Shared {
         wait: &mut Wait,
         alone: Option<Alone>,
     ) -> Result<()> {
-        if let Some(partition) = record.partition {
-            self.check_partition(record.topic, partition, wait)?;
-        }
-        self.with_topic(record.topic, wait, |topic, wait| {
+        let appended = self.with_topic(record.topic, wait, |topic, wait| {
             self.append_to(topic, record, reading, wait, alone)
-        })
+        })?;
+        if appended {
+            return Ok(());
+        }
+        // A partition that is not there may be new: one refresh, and once more.
+        self.find_partition(record.topic, record.partition.unwrap_or(-1), wait)?;
+        let appended = self.with_topic(record.topic, wait, |topic, wait| {
+            self.append_to(topic, record, reading, wait, alone)
+        })?;
+        if appended { Ok(()) } else { Err(no_such_partition(record.topic, record.partition, 0)) }
     }
 
+    /// False if there is no such partition.
     fn append_to(
         &self,
         topic: &Resolved,
@@ -146,13 +146,13 @@ impl Shared {
         mut reading: Reading,
         wait: &mut Wait,
         alone: Option<Alone>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut waiting = None;
         loop {
             let (index, keyless) = self.choose(topic, record);
             let Some(partition) = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i))
             else {
-                return Err(no_such_partition(record.topic, index, topic.partitions.len()));
+                return Ok(false);
             };
             let appended = match alone {
                 None => self.accumulator.try_append(partition, record, reading)?,
@@ -175,7 +175,7 @@ impl Shared {
                         );
                     }
                     drop(waiting);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Appended::NoMemory(ticket) => {
                     self.wait_for_memory(partition, &ticket, wait)?;
@@ -204,39 +204,34 @@ impl Shared {
 
 impl Shared {
     /// Refuses a partition that does not exist, after one forced refresh: it may be new.
-    fn check_partition(&self, topic: &str, partition: i32, wait: &mut Wait) -> Result<()> {
+    #[cold]
+    fn find_partition(&self, topic: &str, partition: i32, wait: &mut Wait) -> Result<()> {
         if partition < 0 {
             let message = format!(
                 "topic {topic}: partition {partition} is negative; partitions count from 0"
             );
             return Err(Error::new(status::INVALID_ARGUMENT, message));
         }
+        let wanted = self.metadata.refresh(topic, self.clock.now());
+        self.accumulator.inbox().notify();
+        if !wait.is_never() {
+            wait.check("the topic's metadata")?;
+            loop {
+                let seen = self.metadata.signal().generation();
+                if self.metadata.answers() >= wanted {
+                    break;
+                }
+                self.check_open()?;
+                if !wait.on(self.metadata.signal(), seen, &self.clock) {
+                    break;
+                }
+            }
+        }
         let count = self.with_topic(topic, wait, |topic, _| Ok(topic.partitions.len()))?;
         if (partition as usize) < count {
             return Ok(());
         }
-        if wait.never {
-            self.metadata.refresh(topic, self.clock.now());
-            return Err(no_such_partition(topic, partition, count));
-        }
-        wait.check("the topic's metadata")?;
-        let wanted = self.metadata.refresh(topic, self.clock.now());
-        loop {
-            let seen = self.metadata.signal().generation();
-            if self.metadata.answers() >= wanted {
-                break;
-            }
-            self.check_open()?;
-            if !wait.on(self.metadata.signal(), seen, &self.clock) {
-                break;
-            }
-        }
-        let count = self.with_topic(topic, wait, |topic, _| Ok(topic.partitions.len()))?;
-        if (partition as usize) < count {
-            Ok(())
-        } else {
-            Err(no_such_partition(topic, partition, count))
-        }
+        Err(no_such_partition(topic, Some(partition), count))
     }
 
     /// Waits for the partition's ticket, or says why there is no memory.
@@ -257,7 +252,7 @@ impl Shared {
             );
             Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
         };
-        if wait.never {
+        if wait.is_never() {
             return Err(full("try again when deliveries have come, or let the call wait".into()));
         }
         wait.check("memory")?;
@@ -266,7 +261,7 @@ impl Shared {
             let waiting = self.deliveries.waiting();
             return Err(full(format!("{waiting} deliveries wait for producer_poll(); poll them")));
         }
-        if ticket.wait(&self.clock, wait.deadline, || self.check_open().is_err()) {
+        if ticket.wait(&self.clock, wait.deadline(), || self.check_open().is_err()) {
             return self.check_open();
         }
         let budget = wait.budget.as_millis();
@@ -274,7 +269,8 @@ impl Shared {
     }
 }
 
-fn no_such_partition(topic: &str, partition: i32, count: usize) -> Error {
+fn no_such_partition(topic: &str, partition: Option<i32>, count: usize) -> Error {
+    let partition = partition.unwrap_or(-1);
     let message = format!(
         "topic {topic}: there is no partition {partition}, it has {count} (0 to {}); choose one of them, or let the \
          partitioner choose",

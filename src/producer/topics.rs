@@ -42,6 +42,16 @@ thread_local! {
     static LAST: RefCell<Option<Resolved>> = const { RefCell::new(None) };
 }
 
+impl Resolved {
+    /// Whether this is the topic `name` of that producer, as the metadata has it now.
+    #[inline]
+    fn is(&self, shared: &Shared, name: &str) -> bool {
+        self.producer == shared.id
+            && self.version == shared.metadata.version()
+            && *self.topic.name == *name
+    }
+}
+
 impl Topics {
     pub fn new() -> Topics {
         Topics { map: ShardedLock::new(HashMap::default()) }
@@ -91,20 +101,17 @@ impl Shared {
         wait: &mut Wait,
         f: impl FnOnce(&Resolved, &mut Wait) -> Result<T>,
     ) -> Result<T> {
-        LAST.with(|last| {
-            // Taken out while in use: nothing below comes back here, but a panic must not leave it borrowed.
-            let hit = last.take().filter(|resolved| {
-                resolved.producer == self.id
-                    && resolved.version == self.metadata.version()
-                    && *resolved.topic.name == *name
-            });
-            let resolved = match hit {
+        LAST.with_borrow_mut(|last| {
+            // Nothing below runs user code, so nothing comes back here while this is borrowed.
+            let hit = matches!(last, Some(resolved) if resolved.is(self, name));
+            if !hit {
+                *last = None;
+            }
+            let resolved = match last {
                 Some(resolved) => resolved,
-                None => self.resolve(name, wait)?,
+                None => last.insert(self.resolve(name, wait)?),
             };
-            let result = f(&resolved, wait);
-            last.replace(Some(resolved));
-            result
+            f(resolved, wait)
         })
     }
 
@@ -128,7 +135,7 @@ impl Shared {
                 TopicState::Pending => {}
             }
             self.check_open()?;
-            if wait.never {
+            if wait.is_never() {
                 self.deliveries.want_retry();
                 let message = format!(
                     "topic {name}: its partitions are not known yet; the request is on its way, try again"

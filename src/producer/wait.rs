@@ -31,17 +31,31 @@ impl Timeout {
 /// One call's budget for all its waits: metadata and memory together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
-    pub deadline: Instant,
-    /// What the budget was, for the message.
+    /// When the call began.
+    began: Instant,
+    /// How long its waits may take together; zero: it never waits and says so by status.
     pub budget: Duration,
-    /// `try_send`: never waits and says so by status.
-    pub never: bool,
 }
 
 impl Wait {
+    /// The budget of a call that began at this time. Nothing is computed until something has to wait.
+    pub fn new(began: Instant, budget: Duration) -> Wait {
+        Wait { began, budget }
+    }
+
     /// For calls that must not wait.
     pub fn never() -> Wait {
-        Wait { deadline: Instant(0), budget: Duration::ZERO, never: true }
+        Wait { began: Instant(0), budget: Duration::ZERO }
+    }
+
+    /// Whether the call may not wait at all.
+    pub fn is_never(&self) -> bool {
+        self.budget.is_zero()
+    }
+
+    /// When the budget is spent.
+    pub fn deadline(&self) -> Instant {
+        self.began.after(self.budget)
     }
 
     /// Whether this call may wait now; inside the user's code none may.
@@ -57,7 +71,7 @@ impl Wait {
 
     /// Waits for the signal to move on from `seen`; false when the budget is spent.
     pub fn on(&self, signal: &Signal, seen: u64, clock: &Clock) -> bool {
-        !self.never && signal.wait(seen, clock, self.deadline)
+        !self.is_never() && signal.wait(seen, clock, self.deadline())
     }
 }
 
@@ -68,6 +82,6 @@ impl Shared {
             Timeout::Default => self.settings.max_block,
             Timeout::After(duration) => duration,
         };
-        Wait { deadline: self.clock.now().after(budget), budget, never: budget.is_zero() }
+        Wait::new(self.clock.now(), budget)
     }
 }
