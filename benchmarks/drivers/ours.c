@@ -50,8 +50,9 @@ static inline void fill(producer_record_t *record, const outgoing_t *from) {
 }
 
 static void client_send(const outgoing_t *from) {
-  producer_record_t record = prototype;
+  static _Thread_local producer_record_t record;
   producer_error_t error;
+  if (!record.topic.data) record = prototype;
   fill(&record, from);
   if (producer_send(producer, &record, &error) != PRODUCER_OK) die("producer_send", error.message);
 }
