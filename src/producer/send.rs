@@ -26,6 +26,14 @@ pub struct Receipt {
     pub timestamp_ms: i64,
 }
 
+/// What came of one try.
+enum Attempt {
+    Done,
+    NoPartition,
+    /// Nor memory for the partition of this number; keep the place in the line until the next try has come back.
+    NoMemory(Waiting, i32),
+}
+
 impl Producer {
     /// Sends one record, waiting up to `max.block.ms` for metadata and for memory.
     pub fn send(&self, record: &ProducerRecord<'_>) -> Result<()> {
@@ -139,51 +147,88 @@ impl Shared {
     }
 
     /// False if there is no such partition.
+    #[inline]
     fn append_to(
         &self,
         topic: &Resolved,
         record: &ProducerRecord<'_>,
-        mut reading: Reading,
+        reading: Reading,
         wait: &mut Wait,
         alone: Option<Alone>,
     ) -> Result<bool> {
-        let mut waiting = None;
+        match self.attempt(topic, record, reading, alone)? {
+            Attempt::Done => Ok(true),
+            Attempt::NoPartition => Ok(false),
+            Attempt::NoMemory(waiting, index) => {
+                self.append_later(topic, record, wait, alone, waiting, index)
+            }
+        }
+    }
+
+    #[inline]
+    fn attempt(
+        &self,
+        topic: &Resolved,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+        alone: Option<Alone>,
+    ) -> Result<Attempt> {
+        let (index, keyless) = self.choose(topic, record);
+        let Some(partition) = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i))
+        else {
+            return Ok(Attempt::NoPartition);
+        };
+        let appended = match alone {
+            None => self.accumulator.try_append(partition, record, reading)?,
+            Some(alone) => self.append_alone(partition, record, reading, alone)?,
+        };
+        match appended {
+            Appended::Done { appended_bytes, batch_full } => {
+                if keyless {
+                    let (sticky, metadata) = (&topic.topic.sticky, &topic.metadata);
+                    sticky.update(index, appended_bytes, batch_full, metadata, &self.rng);
+                }
+                Ok(Attempt::Done)
+            }
+            Appended::NoMemory(waiting) => Ok(Attempt::NoMemory(waiting, index)),
+            // Only said to who does not want a new batch.
+            Appended::BatchFull => Ok(Attempt::NoPartition),
+        }
+    }
+
+    #[cold]
+    fn append_alone(
+        &self,
+        partition: &Arc<Partition>,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+        alone: Alone,
+    ) -> Result<Appended> {
+        let appended = self.accumulator.try_append_alone(partition, record, reading, alone)?;
+        if matches!(appended, Appended::Done { .. }) {
+            self.tell(Control::Expiry { slot: partition.slot, at: alone.deadline });
+        }
+        Ok(appended)
+    }
+
+    /// Waits for memory and appends, as often as it takes.
+    #[cold]
+    fn append_later(
+        &self,
+        topic: &Resolved,
+        record: &ProducerRecord<'_>,
+        wait: &mut Wait,
+        alone: Option<Alone>,
+        mut waiting: Waiting,
+        mut index: i32,
+    ) -> Result<bool> {
         loop {
-            let (index, keyless) = self.choose(topic, record);
-            let Some(partition) = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i))
-            else {
-                return Ok(false);
-            };
-            let appended = match alone {
-                None => self.accumulator.try_append(partition, record, reading)?,
-                Some(alone) => {
-                    self.accumulator.try_append_alone(partition, record, reading, alone)?
-                }
-            };
-            match appended {
-                Appended::Done { appended_bytes, batch_full } => {
-                    if let Some(alone) = alone {
-                        self.tell(Control::Expiry { slot: partition.slot, at: alone.deadline });
-                    }
-                    if keyless {
-                        topic.topic.sticky.update(
-                            index,
-                            appended_bytes,
-                            batch_full,
-                            &topic.metadata,
-                            &self.rng,
-                        );
-                    }
-                    drop(waiting);
-                    return Ok(true);
-                }
-                Appended::NoMemory(ticket) => {
-                    self.wait_for_memory(partition, &ticket, wait)?;
-                    reading = self.clock.reading();
-                    // Kept until the next attempt has come back: it holds the memory that was granted.
-                    waiting = Some(ticket);
-                }
-                Appended::BatchFull => {}
+            self.wait_for_memory(&topic.topic.name, index, &waiting, wait)?;
+            match self.attempt(topic, record, self.clock.reading(), alone)? {
+                Attempt::Done => return Ok(true),
+                Attempt::NoPartition => return Ok(false),
+                // The old one is kept until now: it held the memory that was granted.
+                Attempt::NoMemory(next, at) => (waiting, index) = (next, at),
             }
         }
     }
@@ -235,9 +280,11 @@ impl Shared {
     }
 
     /// Waits for the partition's ticket, or says why there is no memory.
+    #[cold]
     fn wait_for_memory(
         &self,
-        partition: &Arc<Partition>,
+        topic: &str,
+        partition: i32,
         ticket: &Waiting,
         wait: &Wait,
     ) -> Result<()> {
@@ -247,8 +294,7 @@ impl Shared {
         let full = |what: String| {
             self.deliveries.want_retry();
             let message = format!(
-                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {} partition {}: {what}",
-                partition.topic, partition.index
+                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {topic} partition {partition}: {what}"
             );
             Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
         };
