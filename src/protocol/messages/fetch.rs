@@ -412,7 +412,7 @@ impl Message for FetchResponse {
         }
         response.responses = input.array(3, |r| {
             let (topic, topic_id) = decode_topic(r)?;
-            let partitions = r.array(25, FetchPartitionData::decode)?;
+            let partitions = r.array(30, FetchPartitionData::decode)?;
             r.skip_tags()?;
             Ok(FetchableTopicResponse { topic, topic_id, partitions })
         })?;
