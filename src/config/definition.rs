@@ -331,3 +331,24 @@ fn distance(from: &[char], to: &str) -> usize {
     }
     last.last().copied().unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(from: &str, to: &str) -> usize {
+        distance(&from.chars().collect::<Vec<_>>(), to)
+    }
+
+    #[test]
+    fn a_distance_counts_insertions_losses_replacements_and_swaps() {
+        assert_eq!(letters("linger", "linger"), 0);
+        assert_eq!(letters("", "linger"), 6);
+        assert_eq!(letters("linger", ""), 6);
+        assert_eq!(letters("liger", "linger"), 1);
+        assert_eq!(letters("linnger", "linger"), 1);
+        assert_eq!(letters("lonker", "linger"), 2);
+        assert_eq!(letters("ilnger", "linger"), 1);
+        assert_eq!(letters("linegr", "linger"), 1);
+    }
+}

@@ -132,9 +132,9 @@ impl Metadata {
         lock(&self.state).want(topic, now);
     }
 
-    /// Asks for one topic anew, known or not, and gives the count of [`Metadata::answers`] with which an
-    /// answer to this question will have come, or the attempt to get one will have failed. Callers;
-    /// wake the network thread afterwards.
+    /// Asks for one topic anew, known or not, and gives the count of [`Metadata::answers`] with
+    /// which an answer to this question will have come, or the attempt to get one will have failed.
+    /// Callers; wake the network thread afterwards.
     pub fn refresh(&self, topic: &str, now: Instant) -> u64 {
         let mut state = lock(&self.state);
         state.want(topic, now);
@@ -147,8 +147,8 @@ impl Metadata {
         lock(&self.state).answers
     }
 
-    /// A connection was lost, or none could be made: leaders may have moved, and callers who give up
-    /// waiting want to know why. Network thread.
+    /// A connection was lost, or none could be made: leaders may have moved, and callers who give
+    /// up waiting want to know why. Network thread.
     pub fn disconnected(&self, error: Error) {
         lock(&self.state).disconnected(error);
         self.signal.notify();

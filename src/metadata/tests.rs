@@ -307,6 +307,28 @@ fn failures_put_everything_off_and_lose_nothing() {
 }
 
 #[test]
+fn a_failed_question_for_the_brokers_alone_is_repeated() {
+    let metadata = started();
+    metadata.request_update();
+    assert_eq!(next(&metadata, 200).unwrap().1, [""; 0]);
+    metadata.on_failure(at(200), Error::new(13, "reset"));
+    assert_eq!(next(&metadata, 400).expect("the same again").1, [""; 0]);
+}
+
+#[test]
+fn refreshes_that_bring_nothing_new_do_not_slow_the_next_question() {
+    let quick = MetadataConfig { max_age: Duration::from_secs(2), ..config() };
+    let metadata = Metadata::new(quick, Arc::new(Rng::seeded(1)), Logger::none());
+    let mut now = 0;
+    for _ in 0..6 {
+        (now, _) = next(&metadata, now + 2001).unwrap();
+        metadata.on_response(&response(vec![]), at(now)).unwrap();
+    }
+    metadata.request_update();
+    assert!(next(&metadata, now + 121).is_some(), "{:?}", metadata.next_due());
+}
+
+#[test]
 fn everything_is_asked_for_when_it_is_old() {
     let metadata = knowing(vec![topic("b", &[(1, 0)]), topic("a", &[(1, 0)])]);
     let (before, version) = (known(&metadata, "a", at(200_000)), metadata.version());
