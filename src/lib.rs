@@ -1,10 +1,11 @@
 //! An Apache Kafka producer behind a C ABI.
 //!
-//! The rooms, in the order a record walks through them: [`ffi`] (the C functions), [`producer`] (what they call),
-//! `interceptors` and `serializer` (not there yet), [`metadata`] (which partitions a topic has), [`partitioner`]
-//! (which one a record goes to), [`accumulator`] (batches per partition), [`sender`] (batches to requests and back),
-//! [`network`] (connections), [`delivery`] (outcomes, to the user's callback or poll).
-//! Who may import whom, which thread runs what and why is in ARCHITECTURE.md; `tests/tidy.rs` checks the first.
+//! The rooms, in the order a record walks through them: [`ffi`] (the C functions), [`producer`]
+//! (what they call), `interceptors` and `serializer` (not there yet), [`metadata`] (which
+//! partitions a topic has), [`partitioner`] (which one a record goes to), [`accumulator`] (batches
+//! per partition), [`sender`] (batches to requests and back), [`network`] (connections),
+//! [`delivery`] (outcomes, to the user's callback or poll). Who may import whom, which thread runs
+//! what and why is in ARCHITECTURE.md; `tests/tidy.rs` checks the first.
 
 pub mod accumulator;
 pub mod clock;

@@ -27,7 +27,8 @@ pub trait LogSink: Send + Sync {
     fn log(&self, level: Level, target: &'static str, message: String);
 }
 
-/// A handle to the producer's log; cheap to clone. Without a sink every line is dropped before it is formatted.
+/// A handle to the producer's log; cheap to clone. Without a sink every line is dropped before it
+/// is formatted.
 #[derive(Clone, Default)]
 pub struct Logger {
     sink: Option<(Level, Arc<dyn LogSink>)>,
@@ -88,7 +89,8 @@ impl LogQueue {
         LogQueue { waiting: Mutex::new(Waiting::default()), user, signal }
     }
 
-    /// Runs the user's callback for what waits; false if nothing did. Callback thread, or inside a poll.
+    /// Runs the user's callback for what waits; false if nothing did. Callback thread, or inside a
+    /// poll.
     pub fn run(&self) -> bool {
         let Waiting { lines, dropped } = std::mem::take(&mut *lock(&self.waiting));
         let any = !lines.is_empty() || dropped > 0;

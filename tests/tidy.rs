@@ -41,9 +41,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     // 3
     ("sender", &["accumulator", "metadata", "delivery", "network", "protocol"]),
     // 2
-    ("accumulator", &["metadata", "delivery", "protocol"]),
+    ("accumulator", &["protocol"]),
     ("partitioner", &["metadata"]),
-    ("delivery", &["protocol"]),
+    ("delivery", &["accumulator", "protocol"]),
     ("metadata", &["protocol"]),
     ("network", &["protocol"]),
     // 1

@@ -166,8 +166,8 @@ impl<'a> Appender<'a> {
         self.append_or(record, now, false)
     }
 
-    /// Appends a record to a batch of its own, which is closed at once: no lingering, and the outcome is this record's
-    /// alone.
+    /// Appends a record to a batch of its own, which is closed at once: no lingering, and the
+    /// outcome is this record's alone.
     pub fn append_alone(
         &mut self,
         record: &ProducerRecord<'_>,

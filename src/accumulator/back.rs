@@ -1,8 +1,10 @@
-//! The back halves of all partitions: what was taken from the fronts and is not done. Network thread only, no lock.
+//! The back halves of all partitions: what was taken from the fronts and is not done. Network
+//! thread only, no lock.
 //!
-//! A partition is in exactly one place: idle (the front will list it), in the deadline ring, in the ready list of its
-//! leader's node (or of no node), or muted (a batch of it is in flight and order allows no other). Retries lie here in
-//! order, before whatever the front holds; nothing is ever put back into a front.
+//! A partition is in exactly one place: idle (the front will list it), in the deadline ring, in the
+//! ready list of its leader's node (or of no node), or muted (a batch of it is in flight and order
+//! allows no other). Retries lie here in order, before whatever the front holds; nothing is ever
+//! put back into a front.
 
 use super::batch::ProducerBatch;
 use super::front::{Expired, Partition, Rest, Take, Taken};
@@ -35,16 +37,17 @@ enum Place {
 
 struct Back {
     partition: Arc<Partition>,
-    /// Taken from the front and not in flight, in order: sent before, or left over from a request that was full.
+    /// Taken from the front and not in flight, in order: sent before, or left over from a request
+    /// that was full.
     retries: VecDeque<Outgoing>,
     backoff_until: Instant,
     /// Batches taken from the front so far.
     taken: u64,
     in_flight: u32,
     place: Place,
-    /// The earliest expiry of this partition in the ring; `NEVER` if there is none. While the partition has a batch
-    /// anywhere, it is not later than that batch's deadline, but for what a front opened while muted: that is younger
-    /// than what is in flight, and looked at with it.
+    /// The earliest expiry of this partition in the ring; `NEVER` if there is none. While the
+    /// partition has a batch anywhere, it is not later than that batch's deadline, but for what a
+    /// front opened while muted: that is younger than what is in flight, and looked at with it.
     expiry_at: Instant,
 }
 
@@ -155,14 +158,16 @@ impl Backs {
         self.ring.insert(at, slot, Due::Ready);
     }
 
-    /// Moves time to `now`: what lingered or backed off long enough becomes ready; what may expire is returned.
+    /// Moves time to `now`: what lingered or backed off long enough becomes ready; what may expire
+    /// is returned.
     pub fn advance(&mut self, now: Instant, expiries: &mut Vec<u32>) {
         let mut due = std::mem::take(&mut self.due);
         self.ring.advance(now, &mut due);
         for (slot, what) in due.drain(..) {
             match what {
                 Due::Ready => {
-                    // Rounded up to the grid, so `at` has passed; else it is a later entry's business.
+                    // Rounded up to the grid, so `at` has passed; else it is a later entry's
+                    // business.
                     let passed = self
                         .back(slot)
                         .is_some_and(|back| matches!(back.place, Place::Ring(at) if at <= now));
@@ -218,7 +223,8 @@ impl Backs {
         }
     }
 
-    /// A leader changed: batches that were refused by the old one need not back off from the new one.
+    /// A leader changed: batches that were refused by the old one need not back off from the new
+    /// one.
     pub fn skip_backoff(&mut self, slot: u32) {
         let Some(back) = self.back(slot) else { return };
         back.backoff_until = Instant(0);
@@ -253,8 +259,8 @@ impl Backs {
         }
     }
 
-    /// Takes one batch of each ready partition of `node`, within `max.request.size` unless a single batch is larger.
-    /// What was left out comes first next time.
+    /// Takes one batch of each ready partition of `node`, within `max.request.size` unless a single
+    /// batch is larger. What was left out comes first next time.
     pub fn drain(&mut self, node: i32, now: Instant, batches: &mut Vec<Outgoing>) {
         let mut size = 0;
         let turns = self.ready.get(&node).map_or(0, VecDeque::len);
@@ -408,8 +414,8 @@ impl Backs {
         self.file_expiry(slot, front.min(retry.unwrap_or(Instant::NEVER)));
     }
 
-    /// Takes everything that is not in flight out of one partition, for purge; with `close` its front refuses records from
-    /// then on. False if the front was busy.
+    /// Takes everything that is not in flight out of one partition, for purge; with `close` its
+    /// front refuses records from then on. False if the front was busy.
     pub fn take_all(
         &mut self,
         partition: &Arc<Partition>,

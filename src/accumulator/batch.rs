@@ -70,7 +70,8 @@ impl Chain {
     }
 }
 
-/// The tags of a batch whose records are gone: their memory was needed, and nobody wanted to see them again.
+/// The tags of a batch whose records are gone: their memory was needed, and nobody wanted to see
+/// them again.
 #[derive(Debug)]
 struct DetachedTags {
     pool: Arc<BufferPool>,
@@ -97,7 +98,8 @@ enum Left {
 }
 
 impl Remains {
-    /// Of this batch. Without `keep` the records' memory is free from here on, unless somebody reads it at this moment.
+    /// Of this batch. Without `keep` the records' memory is free from here on, unless somebody
+    /// reads it at this moment.
     pub fn of(body: Arc<BatchBody>, keep: bool) -> Remains {
         if keep {
             return Remains(Left::All(body));

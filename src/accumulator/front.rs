@@ -200,8 +200,8 @@ impl Partition {
         taken
     }
 
-    /// Network thread: moves every batch that has reached its deadline into `out`, the open one too, whether sealed or
-    /// not. What is listed stays listed, unless nothing is left.
+    /// Network thread: moves every batch that has reached its deadline into `out`, the open one
+    /// too, whether sealed or not. What is listed stays listed, unless nothing is left.
     pub fn try_expire(
         &self,
         now: Instant,
@@ -209,7 +209,8 @@ impl Partition {
         out: &mut Vec<Box<ProducerBatch>>,
     ) -> Expired {
         let Some(mut front) = self.front.try_lock_or_want() else { return Expired::Busy };
-        // All of them are looked at: one that somebody waits for may be due before those in front of it.
+        // All of them are looked at: one that somebody waits for may be due before those in front
+        // of it.
         for _ in 0..front.closed.len() {
             if let Some(batch) = front.closed.pop_front() {
                 let due = batch.expires(timeout) <= now;
@@ -226,8 +227,8 @@ impl Partition {
         Expired::Next(next.unwrap_or(Instant::NEVER))
     }
 
-    /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false if a caller is in the
-    /// front, which will put the partition into the inbox.
+    /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false
+    /// if a caller is in the front, which will put the partition into the inbox.
     pub fn try_purge(&self, out: &mut Vec<Box<ProducerBatch>>) -> bool {
         self.try_empty(false, out)
     }

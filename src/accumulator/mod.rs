@@ -1,8 +1,9 @@
 //! Records on their way into batches: a deque of batches per partition, in two halves.
 //!
-//! The *front* of a partition (open batch, closed ones not yet taken) belongs to the callers, under its lock; its *back*
-//! (retries, what is in flight) belongs to the network thread alone. Callers and network thread meet in three places: a
-//! front, the [`inbox`], and the [`buffer_pool`]. Nothing here waits: `try_append` says what to wait for.
+//! The *front* of a partition (open batch, closed ones not yet taken) belongs to the callers, under
+//! its lock; its *back* (retries, what is in flight) belongs to the network thread alone. Callers
+//! and network thread meet in three places: a front, the [`inbox`], and the [`buffer_pool`].
+//! Nothing here waits: `try_append` says what to wait for.
 
 pub mod append;
 pub mod back;

@@ -1,7 +1,8 @@
-//! A batch after it left its front, as the network thread carries it: the batch, and what happened to it.
+//! A batch after it left its front, as the network thread carries it: the batch, and what happened
+//! to it.
 //!
-//! Conservation: whoever is done with one says so by [`Outgoing::finish`] and reports it. One that is dropped without
-//! (by a panic that unwinds through the network thread) reports itself.
+//! Conservation: whoever is done with one says so by [`Outgoing::finish`] and reports it. One that
+//! is dropped without (by a panic that unwinds through the network thread) reports itself.
 
 use super::batch::{Alone, BatchBody, ProducerBatch};
 use super::front::Partition;
@@ -27,7 +28,8 @@ pub struct Finished {
     pub alone: Option<Alone>,
 }
 
-/// A batch on its way. Network thread only; written by the sender, read for a failure's explanation.
+/// A batch on its way. Network thread only; written by the sender, read for a failure's
+/// explanation.
 pub struct Outgoing {
     /// Whose it is.
     pub partition: Arc<Partition>,

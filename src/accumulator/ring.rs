@@ -1,8 +1,10 @@
-//! Deadlines of partitions (linger, retry backoff, expiry) in a ring of 1 ms buckets. Network thread only.
+//! Deadlines of partitions (linger, retry backoff, expiry) in a ring of 1 ms buckets. Network
+//! thread only.
 //!
-//! A deadline is rounded up to the next millisecond, so that partitions whose deadlines are close share a pass and a
-//! request. Entries are never taken out early: whoever gets one checks whether it still means something. An entry
-//! farther away than one turn of the ring stays in its bucket and is looked at once per turn.
+//! A deadline is rounded up to the next millisecond, so that partitions whose deadlines are close
+//! share a pass and a request. Entries are never taken out early: whoever gets one checks whether
+//! it still means something. An entry farther away than one turn of the ring stays in its bucket
+//! and is looked at once per turn.
 
 use crate::clock::Instant;
 
@@ -40,7 +42,8 @@ impl DeadlineRing {
         }
     }
 
-    /// Files a deadline for the partition in `slot`. One that has passed comes out at the next [`DeadlineRing::advance`].
+    /// Files a deadline for the partition in `slot`. One that has passed comes out at the next
+    /// [`DeadlineRing::advance`].
     pub fn insert(&mut self, at: Instant, slot: u32, due: Due) {
         if at == Instant::NEVER {
             return;
@@ -91,7 +94,8 @@ impl DeadlineRing {
         }
     }
 
-    /// When to look again: the first bucket with an entry, which may belong to a later turn. `NEVER` if empty.
+    /// When to look again: the first bucket with an entry, which may belong to a later turn.
+    /// `NEVER` if empty.
     pub fn next(&self) -> Instant {
         if self.len == 0 {
             return Instant::NEVER;

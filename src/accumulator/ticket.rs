@@ -111,8 +111,8 @@ impl Waiting {
         self.ticket.state() != TicketState::Waiting
     }
 
-    /// Waits until it is time to append again, or `given_up` says that it never will be; false if the
-    /// deadline came first. No lock may be held.
+    /// Waits until it is time to append again, or `given_up` says that it never will be; false if
+    /// the deadline came first. No lock may be held.
     pub fn wait(&self, clock: &Clock, deadline: Instant, given_up: impl Fn() -> bool) -> bool {
         loop {
             let seen = self.ticket.signal.generation();

@@ -1,8 +1,10 @@
-//! Outcomes: what became of a run of records of one batch, and the way from the network thread to the user.
+//! Outcomes: what became of a run of records of one batch, and the way from the network thread to
+//! the user.
 //!
-//! The network thread makes a [`Delivery`] of every batch that is done and puts it into the [`DeliveryQueue`]; it never
-//! runs user code. The callback thread, or whoever calls `producer_poll()`, takes them out in order. One delivery covers
-//! a whole batch: its records share topic, partition and outcome, and differ in their tags and offsets only.
+//! The network thread makes a [`Delivery`] of every batch that is done and puts it into the
+//! [`DeliveryQueue`]; it never runs user code. The callback thread, or whoever calls
+//! `producer_poll()`, takes them out in order. One delivery covers a whole batch: its records share
+//! topic, partition and outcome, and differ in their tags and offsets only.
 
 mod queue;
 mod readiness;

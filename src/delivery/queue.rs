@@ -1,8 +1,9 @@
 //! The queue behind both ways to get deliveries, and the callback thread's loop.
 //!
-//! Written by the network thread (and by `send` for what it refuses late), read by one reader: the callback thread, or
-//! the thread in `producer_poll()`. A lock guards the queue; nothing of the user's runs under it. A batch counts as done
-//! for `flush` when its delivery callback has returned; in poll mode when it waits for the poll.
+//! Written by the network thread (and by `send` for what it refuses late), read by one reader: the
+//! callback thread, or the thread in `producer_poll()`. A lock guards the queue; nothing of the
+//! user's runs under it. A batch counts as done for `flush` when its delivery callback has
+//! returned; in poll mode when it waits for the poll.
 
 use super::readiness::Readiness;
 use super::{Delivery, DeliverySink, Failure, Stage, reentry};
@@ -42,7 +43,8 @@ struct State {
     readiness: Option<Readiness>,
     /// Nothing will be pushed any more; the reader drains and ends.
     closed: bool,
-    /// Memory or metadata that a `try_send` missed has come: the descriptor is readable once without deliveries.
+    /// Memory or metadata that a `try_send` missed has come: the descriptor is readable once
+    /// without deliveries.
     nudged: bool,
 }
 
@@ -175,7 +177,8 @@ impl DeliveryQueue {
         self.signal.notify();
     }
 
-    /// A `try_send` was refused for lack of memory or metadata: the next [`DeliveryQueue::nudge`] is for it.
+    /// A `try_send` was refused for lack of memory or metadata: the next [`DeliveryQueue::nudge`]
+    /// is for it.
     pub fn want_retry(&self) {
         self.retry_wanted.store(true, Ordering::Release);
     }
@@ -199,7 +202,8 @@ impl DeliveryQueue {
         lock(&self.state).readiness.as_ref().map(Readiness::fd)
     }
 
-    /// Moves up to `capacity` deliveries to `out`; waits until `deadline` for the first. `CLOSED` past the last one.
+    /// Moves up to `capacity` deliveries to `out`; waits until `deadline` for the first. `CLOSED`
+    /// past the last one.
     pub fn poll(
         &self,
         capacity: usize,
@@ -231,7 +235,8 @@ impl DeliveryQueue {
                 if closed {
                     return Err(Error::new(
                         status::CLOSED,
-                        "the producer is closed and its last delivery was polled; call producer_free()",
+                        "the producer is closed and its last delivery was polled; call \
+                        producer_free()",
                     ));
                 }
             }
@@ -241,7 +246,8 @@ impl DeliveryQueue {
         }
     }
 
-    /// One step of the callback thread: a batch of deliveries and what was logged. False when there was nothing.
+    /// One step of the callback thread: a batch of deliveries and what was logged. False when there
+    /// was nothing.
     pub fn step(&self) -> bool {
         let logged = self.run_logs();
         let DeliveryMode::Callback(sink) = &self.mode else { return logged };
@@ -294,7 +300,8 @@ impl DeliveryQueue {
         lock(&self.sync).insert(sync_id, None);
     }
 
-    /// Takes back an announcement: the record was refused, or nobody waits for its outcome any more.
+    /// Takes back an announcement: the record was refused, or nobody waits for its outcome any
+    /// more.
     pub fn forget_sync(&self, sync_id: u64) {
         lock(&self.sync).remove(&sync_id);
     }
@@ -321,7 +328,8 @@ impl LastResort for DeliveryQueue {
         let doubt =
             if maybe_written { "they may have been written" } else { "they were not written" };
         let message = format!(
-            "{} records of {}-{} were in the hands of a thread that met a defect: report this; {doubt}",
+            "{} records of {}-{} were in the hands of a thread that met a defect: report this; \
+            {doubt}",
             rest.body.count(),
             partition.topic,
             partition.index

@@ -1,4 +1,5 @@
-//! The descriptor an event loop waits on: one end of a socket pair, readable while a byte lies in it.
+//! The descriptor an event loop waits on: one end of a socket pair, readable while a byte lies in
+//! it.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -26,7 +27,8 @@ impl Readiness {
         self.reader.as_raw_fd()
     }
 
-    /// Makes it readable, or not. One byte at most is ever in the pair, so neither call can fail for lack of room.
+    /// Makes it readable, or not. One byte at most is ever in the pair, so neither call can fail
+    /// for lack of room.
     pub fn set(&mut self, readable: bool) {
         if readable == self.readable {
             return;

@@ -1,5 +1,6 @@
-//! Whether this thread is inside the user's code. One thread-local depth covers every callback, those that
-//! `producer_poll()` runs included: inside, nothing waits, for what it would wait for may need this very thread.
+//! Whether this thread is inside the user's code. One thread-local depth covers every callback,
+//! those that `producer_poll()` runs included: inside, nothing waits, for what it would wait for
+//! may need this very thread.
 
 use std::cell::Cell;
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 const HANDOVER: Duration = Duration::from_millis(40);
 
 impl Producer {
-    /// Sends what is buffered now without lingering, and waits until every record accepted before has its outcome.
+    /// Sends what is buffered now without lingering, and waits until every record accepted before
+    /// has its outcome.
     pub fn flush(&self, timeout: Timeout) -> Result<()> {
         let shared = &self.shared;
         shared.check_open()?;
@@ -27,7 +28,8 @@ impl Producer {
         }
         let counters = self.counters();
         let message = format!(
-            "flush: records still without an outcome when its timeout passed ({} pending in all); flush again, or see \
+            "flush: records still without an outcome when its timeout passed ({} pending in all); \
+            flush again, or see \
              their deliveries for why",
             counters.pending
         );
@@ -43,15 +45,16 @@ impl Producer {
         }
         let (reply, done) = Reply::new();
         shared.tell(Control::Purge { topic: topic.map(Arc::from), partition, reply });
-        // The network thread never waits for user code, but a callback must not wait for anything: there the purge
-        // is on its way when this returns.
+        // The network thread never waits for user code, but a callback must not wait for anything:
+        // there the purge is on its way when this returns.
         if !reentry::inside() {
             done.wait(&shared.clock, Instant::NEVER);
         }
         Ok(())
     }
 
-    /// Stops the producer. Returns how many records it failed, and whether everything was reported in time.
+    /// Stops the producer. Returns how many records it failed, and whether everything was reported
+    /// in time.
     pub fn close(&self, timeout: Timeout) -> (u64, Result<()>) {
         let shared = &self.shared;
         let aborted = || shared.accumulator.aborted();
@@ -75,7 +78,8 @@ impl Producer {
             .callback_done
             .wait(&shared.clock, deadline.max(shared.clock.now().after(HANDOVER)))
         {
-            let message = "close: a callback of yours still runs; call producer_close() again, or producer_free(), which \
+            let message = "close: a callback of yours still runs; call producer_close() again, or \
+            producer_free(), which \
                            waits for it";
             return (aborted(), Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE)));
         }

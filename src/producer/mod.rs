@@ -1,10 +1,11 @@
 //! What the C functions call: a producer's life, and what its threads share.
 //!
-//! Application threads own nothing between calls. They read the topic map and the cluster snapshot, append to one
-//! partition's front at a time, and reach the network thread through the inbox and through [`Control`] messages. Every
-//! wait is a `try_` half that says what to wait for, and a thin shell here that waits (so that a simulator can drive the
-//! first without threads). `producer.rs` of the design is a folder: `send` (rooms 1 to 5), `topics` (what a caller looks
-//! up per record), `end` (flush, purge, close), `threads` (the two threads).
+//! Application threads own nothing between calls. They read the topic map and the cluster snapshot,
+//! append to one partition's front at a time, and reach the network thread through the inbox and
+//! through [`Control`] messages. Every wait is a `try_` half that says what to wait for, and a thin
+//! shell here that waits (so that a simulator can drive the first without threads). `producer.rs`
+//! of the design is a folder: `send` (rooms 1 to 5), `topics` (what a caller looks up per record),
+//! `end` (flush, purge, close), `threads` (the two threads).
 
 mod end;
 mod send;
@@ -105,7 +106,8 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Starts a producer; does not wait for a broker. The error of a bad configuration names every problem that fits.
+    /// Starts a producer; does not wait for a broker. The error of a bad configuration names every
+    /// problem that fits.
     pub fn new(config: &ProducerConfig, options: Options) -> Result<Producer> {
         let signal = Arc::new(Signal::default());
         let logs = options
@@ -119,7 +121,8 @@ impl Producer {
             for problem in &problems {
                 logger.log(Level::Error, "config", || problem.message.to_string());
             }
-            // There is no producer to run the callback for these lines: they are the caller's, here and now.
+            // There is no producer to run the callback for these lines: they are the caller's, here
+            // and now.
             if let Some((_, queue)) = &logs {
                 queue.run();
             }
@@ -134,7 +137,8 @@ impl Producer {
 
     /// Numbers as of now.
     pub fn counters(&self) -> Counters {
-        // What ended is read first, so that a record is never counted as ended before it is counted as accepted.
+        // What ended is read first, so that a record is never counted as ended before it is counted
+        // as accepted.
         let (acknowledged, failed) = self.shared.deliveries.counts();
         let accepted = self.shared.accumulator.accepted();
         Counters {
@@ -176,7 +180,8 @@ impl Producer {
             .collect())
     }
 
-    /// Gives up everything without joining or locking: for the child of a fork, where the threads do not exist.
+    /// Gives up everything without joining or locking: for the child of a fork, where the threads
+    /// do not exist.
     pub fn forget(self) {
         std::mem::forget(self);
     }
@@ -184,12 +189,14 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // The barrier: with timeout 0 the records are failed at once; what may take time is the user's callback.
+        // The barrier: with timeout 0 the records are failed at once; what may take time is the
+        // user's callback.
         let _ = self.close(Timeout::After(std::time::Duration::ZERO));
         let threads = std::mem::take(&mut *lock(&self.threads));
         let this = std::thread::current().id();
         for thread in threads {
-            // Dropped inside its own callback, the callback thread ends by itself once that returns.
+            // Dropped inside its own callback, the callback thread ends by itself once that
+            // returns.
             if thread.thread().id() != this {
                 let _ = thread.join();
             }
@@ -204,10 +211,15 @@ impl Shared {
             OPEN => Ok(()),
             PANICKED => Err(Error::new(
                 status::PANIC,
-                "the producer met a defect of its own and stopped; pending records were reported; close it and report this",
+                "the producer met a defect of its own and stopped; pending records were reported; \
+                close it and report this",
             )
             .with(crate::error::FATAL)),
-            _ => Err(Error::new(status::CLOSED, "the producer is closed; make a new one with producer_new()")),
+            _ => Err(Error::new(
+                status::CLOSED,
+                "the producer is closed; make a new one with \
+            producer_new()",
+            )),
         }
     }
 
@@ -220,7 +232,8 @@ impl Shared {
     }
 }
 
-/// Every problem of a configuration in one sentence that fits a C caller's buffer: as many as fit "and N more".
+/// Every problem of a configuration in one sentence that fits a C caller's buffer: as many as fit
+/// "and N more".
 fn all_problems(problems: &[Error]) -> Error {
     /// What fits `producer_error_t.message` with room for "and N more".
     const ROOM: usize = 220;

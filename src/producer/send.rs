@@ -1,4 +1,5 @@
-//! Rooms 1 to 5: one record from the caller into its partition's open batch, on the caller's thread, without a hand-off.
+//! Rooms 1 to 5: one record from the caller into its partition's open batch, on the caller's
+//! thread, without a hand-off.
 
 use super::topics::Resolved;
 use super::wait::Wait;
@@ -30,7 +31,8 @@ pub struct Receipt {
 enum Attempt {
     Done,
     NoPartition,
-    /// Nor memory for the partition of this number; keep the place in the line until the next try has come back.
+    /// Nor memory for the partition of this number; keep the place in the line until the next try
+    /// has come back.
     NoMemory(Waiting, i32),
 }
 
@@ -77,8 +79,8 @@ impl Producer {
         (accepted, Ok(()))
     }
 
-    /// Sends one record in a batch of its own, without lingering, and waits for its outcome. `timeout` is the record's
-    /// own: its outcome is decided when this returns.
+    /// Sends one record in a batch of its own, without lingering, and waits for its outcome.
+    /// `timeout` is the record's own: its outcome is decided when this returns.
     pub fn send_sync(&self, record: &ProducerRecord<'_>, timeout: Timeout) -> Result<Receipt> {
         let shared = &self.shared;
         shared.check_open()?;
@@ -294,7 +296,8 @@ impl Shared {
         let full = |what: String| {
             self.deliveries.want_retry();
             let message = format!(
-                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {topic} partition {partition}: {what}"
+                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {topic} \
+                partition {partition}: {what}"
             );
             Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
         };
@@ -318,7 +321,8 @@ impl Shared {
 fn no_such_partition(topic: &str, partition: Option<i32>, count: usize) -> Error {
     let partition = partition.unwrap_or(-1);
     let message = format!(
-        "topic {topic}: there is no partition {partition}, it has {count} (0 to {}); choose one of them, or let the \
+        "topic {topic}: there is no partition {partition}, it has {count} (0 to {}); choose one \
+        of them, or let the \
          partitioner choose",
         count.saturating_sub(1)
     );

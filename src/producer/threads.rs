@@ -1,7 +1,8 @@
 //! The two threads of a producer: started, run, ended.
 //!
-//! The network thread runs the sender; the callback thread, where there is a callback, hands over deliveries and log
-//! lines. A panic on the network thread ends it: every pending record is reported with PANIC, and the producer is fatal.
+//! The network thread runs the sender; the callback thread, where there is a callback, hands over
+//! deliveries and log lines. A panic on the network thread ends it: every pending record is
+//! reported with PANIC, and the producer is fatal.
 
 use super::topics::Topics;
 use super::{CLOSED, OPEN, PANICKED, Producer, Shared};
@@ -156,7 +157,8 @@ fn start_network_thread<S: Selectable + Send + 'static>(
                     "the network thread met a defect and stopped; pending records are reported"
                         .into()
                 });
-                // What the panic left half done may make this panic too; whatever was reported stays reported.
+                // What the panic left half done may make this panic too; whatever was reported
+                // stays reported.
                 let _ = catch_unwind(AssertUnwindSafe(|| sender.abort_everything(status::PANIC)));
                 inner.deliveries.close();
             }

@@ -1,5 +1,6 @@
-//! What a caller looks up per record: the topic's partitions. A map for all threads, and per thread the last topic, keyed
-//! by a producer id that is never reused and by the metadata's version: a run of one topic costs one short compare.
+//! What a caller looks up per record: the topic's partitions. A map for all threads, and per thread
+//! the last topic, keyed by a producer id that is never reused and by the metadata's version: a run
+//! of one topic costs one short compare.
 
 use super::Shared;
 use super::wait::Wait;
@@ -116,7 +117,8 @@ impl Shared {
     }
 
     fn resolve(&self, name: &str, wait: &mut Wait) -> Result<Resolved> {
-        // Read before the topic: a version that is too old makes the next record look again, never the reverse.
+        // Read before the topic: a version that is too old makes the next record look again, never
+        // the reverse.
         let version = self.metadata.version();
         let metadata = self.topic_metadata(name, wait)?;
         let topic = self.topics.topic(self, &metadata.name);
@@ -138,7 +140,8 @@ impl Shared {
             if wait.is_never() {
                 self.deliveries.want_retry();
                 let message = format!(
-                    "topic {name}: its partitions are not known yet; the request is on its way, try again"
+                    "topic {name}: its partitions are not known yet; the request is on its way, \
+                    try again"
                 );
                 return Err(Error::new(status::METADATA_PENDING, message).with(RETRIABLE));
             }
@@ -158,7 +161,8 @@ impl Shared {
                 format!("topic {name}: no metadata within {budget} ms: {}", error.message)
             }
             None => format!(
-                "topic {name}: no metadata within {budget} ms: no broker of bootstrap.servers={} has answered",
+                "topic {name}: no metadata within {budget} ms: no broker of bootstrap.servers={} \
+                has answered",
                 bootstrap(&self.settings)
             ),
         };

@@ -38,7 +38,8 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// The budget of a call that began at this time. Nothing is computed until something has to wait.
+    /// The budget of a call that began at this time. Nothing is computed until something has to
+    /// wait.
     pub fn new(began: Instant, budget: Duration) -> Wait {
         Wait { began, budget }
     }
@@ -62,7 +63,8 @@ impl Wait {
     pub fn check(&self, for_what: &str) -> Result<()> {
         if reentry::inside() {
             let message = format!(
-                "inside a callback nothing waits, and this would have to wait for {for_what}: do it from another thread"
+                "inside a callback nothing waits, and this would have to wait for {for_what}: do \
+                it from another thread"
             );
             return Err(Error::new(status::WOULD_DEADLOCK, message).with(RETRIABLE));
         }

@@ -1,4 +1,5 @@
-//! The ends of a batch: each becomes exactly one delivery, and a failure explains itself in one sentence.
+//! The ends of a batch: each becomes exactly one delivery, and a failure explains itself in one
+//! sentence.
 
 use super::Sender;
 use crate::accumulator::back::NO_LEADER;

@@ -1,8 +1,9 @@
 //! The network thread's work: what is ready becomes requests, what is answered becomes deliveries.
 //!
-//! Owns the backs, the requests in flight and the client; the one room that knows accumulator and network. It runs no
-//! user code, waits for nothing but its poll, and never blocks on a front. One pass (`run_once`): control messages,
-//! inbox, deadlines, metadata, drain by node, poll, events. Kafka's own names: `Sender.runOnce`, `sendProducerData`.
+//! Owns the backs, the requests in flight and the client; the one room that knows accumulator and
+//! network. It runs no user code, waits for nothing but its poll, and never blocks on a front. One
+//! pass (`run_once`): control messages, inbox, deadlines, metadata, drain by node, poll, events.
+//! Kafka's own names: `Sender.runOnce`, `sendProducerData`.
 
 mod failure;
 mod produce;
@@ -271,7 +272,8 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Every partition learns its leader of now; what is ready moves to it, what backs off from an old one is sent.
+    /// Every partition learns its leader of now; what is ready moves to it, what backs off from an
+    /// old one is sent.
     fn follow_leaders(&mut self) {
         let cluster = self.parts.metadata.snapshot();
         for partition in self.parts.accumulator.partitions() {
@@ -368,7 +370,8 @@ impl<S: Selectable> Sender<S> {
         self.nodes = nodes;
     }
 
-    /// A caller waits for memory and nothing that is queued or in flight would free any: what lingers is sent.
+    /// A caller waits for memory and nothing that is queued or in flight would free any: what
+    /// lingers is sent.
     fn cut_linger_for_memory(&mut self, now: Instant) {
         if self.produces.is_empty()
             && self.parts.accumulator.pool().waiting() > 0
@@ -380,8 +383,8 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Sleeps until there is something to do. A metadata request that is due but has no connection to go out on waits for
-    /// an event of the client's, which knows its own deadlines.
+    /// Sleeps until there is something to do. A metadata request that is due but has no connection
+    /// to go out on waits for an event of the client's, which knows its own deadlines.
     fn poll(&mut self) {
         let now = self.parts.clock.now();
         let metadata = self.parts.metadata.next_due();
@@ -480,8 +483,8 @@ impl<S: Selectable> Sender<S> {
         );
     }
 
-    /// Takes all batches that are not in flight out of `partitions` and fails them. A front that is busy is held by a
-    /// caller that only copies one record: it is tried again until it is free.
+    /// Takes all batches that are not in flight out of `partitions` and fails them. A front that is
+    /// busy is held by a caller that only copies one record: it is tried again until it is free.
     fn take_from(
         &mut self,
         partitions: &[Arc<Partition>],
@@ -504,7 +507,8 @@ impl<S: Selectable> Sender<S> {
         count
     }
 
-    /// The end: fronts are closed for good, every record without an outcome is failed, connections are closed.
+    /// The end: fronts are closed for good, every record without an outcome is failed, connections
+    /// are closed.
     pub fn abort_everything(&mut self, status: i32) {
         let now = self.parts.clock.now();
         let why = if status == crate::error::status::PANIC {

@@ -20,8 +20,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One partition's batch in a request. Without a batch its records were reported already (they expired in flight); what
-/// the socket still reads of it is kept by the request's own pieces.
+/// One partition's batch in a request. Without a batch its records were reported already (they
+/// expired in flight); what the socket still reads of it is kept by the request's own pieces.
 struct Entry {
     slot: u32,
     index: i32,
@@ -48,7 +48,8 @@ impl ProduceInFlight {
         self.entries.into_iter().filter_map(|entry| entry.batch)
     }
 
-    /// The entry that a response's partition speaks of. Brokers answer in the request's order, but need not.
+    /// The entry that a response's partition speaks of. Brokers answer in the request's order, but
+    /// need not.
     fn find(&self, topic: &str, id: [u8; 16], by_id: bool, index: i32) -> Option<usize> {
         let topic =
             self.topics.iter().find(|t| if by_id { t.id == id } else { *t.name == *topic })?;
@@ -336,8 +337,8 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Reports what is in flight for a partition and has reached its deadline; the partition stays muted until the
-    /// request's end is known, and so does the memory.
+    /// Reports what is in flight for a partition and has reached its deadline; the partition stays
+    /// muted until the request's end is known, and so does the memory.
     pub(super) fn expire_in_flight(&mut self, slot: u32, now: Instant) {
         let timeout = self.parts.settings.delivery_timeout;
         let mut expired = Vec::new();
@@ -367,7 +368,8 @@ impl ProduceInFlight {
     }
 }
 
-/// The batch's header: identity and sums. Sealing was done by whoever closed the batch, or is done here.
+/// The batch's header: identity and sums. Sealing was done by whoever closed the batch, or is done
+/// here.
 fn stamp(body: &BatchBody) -> Result<[u8; BATCH_HEADER_LEN]> {
     let seal = body.seal();
     let count = i32::try_from(body.count()).unwrap_or(i32::MAX);

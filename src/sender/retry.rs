@@ -1,7 +1,9 @@
-//! What a broker's answer means for a batch: one pure function over all codes (the table of error classes for Produce).
+//! What a broker's answer means for a batch: one pure function over all codes (the table of error
+//! classes for Produce).
 //!
-//! Without a producer id a retry may duplicate and nothing can be resolved by sequence numbers, so there are three
-//! outcomes only. Whether the refused attempt may nevertheless have been written is decided here too, and nowhere else.
+//! Without a producer id a retry may duplicate and nothing can be resolved by sequence numbers, so
+//! there are three outcomes only. Whether the refused attempt may nevertheless have been written is
+//! decided here too, and nowhere else.
 
 use crate::protocol::api::ErrorCode;
 
