@@ -188,6 +188,16 @@ impl Partition {
         self.accepted.store(accepted + 1, Ordering::Release);
     }
 
+    /// Caller: no batch is opened from now on. The one that is open takes records until the cut moves on.
+    pub fn shut(self: &Arc<Self>, inbox: &Inbox) {
+        let mut front = self.front.lock();
+        front.shut = true;
+        // As after an append: the network thread may have been here and could not wait.
+        if front.unlock() && inbox.push(self, Inbox::NOW) {
+            inbox.wake();
+        }
+    }
+
     /// Network thread: moves batches that are ready into `out`, sealed, in order.
     pub fn try_take(&self, take: Take, out: &mut Vec<Box<ProducerBatch>>) -> Taken {
         let Some(mut front) = self.front.try_lock_or_want() else { return Taken::Busy };

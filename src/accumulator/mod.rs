@@ -101,6 +101,14 @@ impl RecordAccumulator {
         registry.partitions.clone()
     }
 
+    /// No batch is opened any more: after the next cut every record is refused, and all that were
+    /// accepted are under that cut or an older one.
+    pub fn shut(&self) {
+        for partition in self.close() {
+            partition.shut(&self.context.inbox);
+        }
+    }
+
     /// Records accepted so far.
     pub fn accepted(&self) -> u64 {
         lock(&self.registry).partitions.iter().map(|partition| partition.accepted()).sum()

@@ -67,6 +67,8 @@ impl Producer {
         let deadline = timeout.deadline(shared.clock.now(), None);
         // A producer that met a defect stays in that state until the end: later calls say so.
         let _ = shared.state.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire);
+        // Callers that saw the producer open may still append: the cut waited for must cover them.
+        shared.accumulator.shut();
         let cut = shared.accumulator.cuts().advance();
         shared.tell(Control::Flush { cut });
         shared.wake_waiters();
