@@ -238,6 +238,7 @@ unsafe fn convert_record<'a>(
         || record.reserved != 0
         || record.timeout_ms != 0
         || !record.extension.is_null()
+        || (record.flags & PRODUCER_RECORD_HAS_TIMESTAMP != 0 && record.timestamp_ms < 0)
     {
         return Err(reserved(record, place));
     }
@@ -285,9 +286,13 @@ fn reserved(record: &producer_record_t, place: Place) -> Error {
         }
         return error;
     }
+    if !record.extension.is_null() {
+        let what = "is not NULL: this version knows no extensions, start from a zeroed record";
+        return invalid(Field(place, "extension"), what);
+    }
     invalid(
-        Field(place, "extension"),
-        "is not NULL: this version knows no extensions, start from a zeroed record",
+        Field(place, "timestamp_ms"),
+        format_args!("is {}: pass milliseconds since 1970", record.timestamp_ms),
     )
 }
 
