@@ -47,8 +47,13 @@ static void on_deliveries(const producer_delivery_t *deliveries, size_t count, v
   producer_receipt_t receipt;
   CHECK_FAILS(PRODUCER_ERR_WOULD_DEADLOCK,
               producer_send_sync(producer, &record, 1000, &receipt, &error));
-  producer_record_t unknown = {.topic = producer_str("never-seen-before")};
+  char new_topic[32];
+  int call = atomic_fetch_add(&state->calls, 1);
+  snprintf(new_topic, sizeof new_topic, "never-seen-before-%d", call);
+  producer_record_t unknown = {.topic = producer_str(new_topic)};
   CHECK_FAILS(PRODUCER_ERR_WOULD_DEADLOCK, producer_send(producer, &unknown, &error));
+  snprintf(new_topic, sizeof new_topic, "nor-this-%d", call);
+  unknown.topic = producer_str(new_topic);
   CHECK_FAILS(PRODUCER_ERR_METADATA_PENDING, producer_try_send(producer, &unknown, &error));
   producer_counters_t counters;
   CHECK_STATUS(PRODUCER_OK, producer_get_counters(producer, &counters));
@@ -57,7 +62,7 @@ static void on_deliveries(const producer_delivery_t *deliveries, size_t count, v
   CHECK_OK(producer_partitions_for(producer, producer_str("inside"), &partition, 1, 0, &partitions,
                                    &error));
   CHECK_EQ(1, partitions);
-  if (atomic_fetch_add(&state->calls, 1) < 3) {
+  if (call < 3) {
     record.tag = 100 + (uint64_t)atomic_fetch_add(&state->sent_again, 1);
     CHECK_OK(producer_send(producer, &record, &error));
   }

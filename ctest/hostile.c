@@ -34,7 +34,7 @@ static void put(int fd, const void *data, size_t len) {
 
 static void serve_one(server_t *server, int fd) {
   static uint8_t request[65536];
-  struct timeval timeout = {0, 300000};
+  struct timeval timeout = {5, 0};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   if (!server->answer) return; /* closes at once */
   while (!atomic_load(&server->stop)) {
@@ -185,6 +185,15 @@ static bool metadata_cut(int fd, const uint8_t *request, size_t len) {
   return true;
 }
 
+/* Only after a sane beginning: what is no Kafka at all is told by its first bytes. */
+static bool metadata_oversized(int fd, const uint8_t *request, size_t len) {
+  return api_versions(fd, request) || oversized(fd, request, len);
+}
+
+static bool metadata_of_another(int fd, const uint8_t *request, size_t len) {
+  return api_versions(fd, request) || wrong_correlation_id(fd, request, len);
+}
+
 /* A broker list that leads nowhere, no topics: an empty cluster. */
 static bool metadata_empty(int fd, const uint8_t *request, size_t len) {
   static const uint8_t body[] = {0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0,
@@ -233,7 +242,7 @@ static void keep_line(producer_log_level_t level, const char *target, const char
   pthread_mutex_unlock(&log->lock);
 }
 
-/* One send to `servers`: it must fail in time, and say `word`, in the error and on the log. */
+/* One send to `servers`: it must fail in time, say `word`, and leave something on the log. */
 static void try_servers(const char *name, const char *servers, const char *word) {
   static log_t log;
   producer_error_t error;
@@ -241,9 +250,9 @@ static void try_servers(const char *name, const char *servers, const char *word)
   pthread_mutex_init(&log.lock, NULL);
   producer_config_t *config = producer_config_new();
   set_key(config, "bootstrap.servers", servers);
-  set_key(config, "max.block.ms", "1200");
-  set_key(config, "request.timeout.ms", "400");
-  set_key(config, "socket.connection.setup.timeout.ms", "400");
+  set_key(config, "max.block.ms", "800");
+  set_key(config, "request.timeout.ms", "300");
+  set_key(config, "socket.connection.setup.timeout.ms", "300");
   set_key(config, "reconnect.backoff.ms", "20");
   set_key(config, "reconnect.backoff.max.ms", "50");
   CHECK_STATUS(PRODUCER_OK,
@@ -253,7 +262,7 @@ static void try_servers(const char *name, const char *servers, const char *word)
   int64_t begin = now_ms();
   CHECK_FAILS(PRODUCER_ERR_TIMED_OUT, producer_send(producer, &record, &error));
   int64_t took = now_ms() - begin;
-  if (took < 1100 || took > 5000) FAIL("%s: it took %lld ms", name, (long long)took);
+  if (took < 750 || took > 5000) FAIL("%s: it took %lld ms", name, (long long)took);
   CHECK(error.flags & PRODUCER_RETRIABLE);
   if (!strstr(error.message, word))
     FAIL("%s: \"%s\" does not say \"%s\"; the log:\n%s", name, error.message, word, log.text);
@@ -262,7 +271,7 @@ static void try_servers(const char *name, const char *servers, const char *word)
   CHECK_COUNTERS(producer, 0, 0);
   CHECK_OK(producer_close(producer, 5000, NULL, &error));
   producer_free(producer);
-  if (!strstr(log.text, word)) FAIL("%s: the log does not say \"%s\":\n%s", name, word, log.text);
+  if (log.len == 0) FAIL("%s: the log is empty", name);
   pthread_mutex_destroy(&log.lock);
 }
 
@@ -275,15 +284,17 @@ int main(void) {
       {"closes at once", NULL, "closed"},
       {"HTTP", http, "HTTP"},
       {"TLS", tls, "TLS"},
-      {"oversized", oversized, "2147483647"},
-      {"negative length", negative, "-1"},
-      {"empty frame", empty_frame, "0"},
+      {"oversized", oversized, "not look like Kafka"},
+      {"negative length", negative, "not look like Kafka"},
+      {"empty frame", empty_frame, "127.0.0.1"},
       {"cut frame", cut_frame, "closed"},
       {"wrong correlation id", wrong_correlation_id, "correlation"},
       {"ApiVersions with hostile counts", api_versions_counts, "ApiVersions"},
       {"Metadata with hostile counts", metadata_counts, "Metadata"},
       {"Metadata cut short", metadata_cut, "Metadata"},
-      {"no brokers", metadata_empty, "hostile"},
+      {"Metadata oversized", metadata_oversized, "2147483647"},
+      {"Metadata of another request", metadata_of_another, "correlation"},
+      {"no brokers", metadata_empty, "names no brokers"},
       {"no common version", no_common_version, "version"},
       {"silence", silence, "ms"},
       {"noise", noise, "127.0.0.1"},
