@@ -317,10 +317,11 @@ impl Slow<'_> {
         match context.pool.first(partition.slot, &partition.leader, size, &mut front.ticket) {
             First::Slab(slab) => {
                 let deadline = self.now.after(context.linger);
+                let cut = context.cuts.open();
                 let mut open = OpenBatch::new(Opening {
                     pool: Arc::clone(&context.pool),
                     slab,
-                    cut: context.cuts.open(),
+                    cut,
                     created: self.now,
                     deadline,
                     base_timestamp: self.timestamp,
@@ -337,6 +338,11 @@ impl Slow<'_> {
                     *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
                 } else {
                     *wake |= front.list(partition, &context.inbox, Listing::Timed, deadline);
+                    // A flush that ended this cut in between may have looked for what lingers
+                    // before it could find this.
+                    if context.cuts.current() != cut {
+                        *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
+                    }
                 }
                 Ok(done(front, partition, context, BATCH_HEADER_LEN + len, wake))
             }

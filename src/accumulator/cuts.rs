@@ -8,7 +8,7 @@
 
 use crate::clock::{Clock, Instant};
 use crate::sync::Signal;
-use crate::sync::prim::{AtomicU64, Mutex, Ordering, guard};
+use crate::sync::prim::{AtomicU64, Mutex, Ordering, fence, guard};
 use std::collections::VecDeque;
 
 /// The current cut and how many batches of each are not done.
@@ -56,6 +56,9 @@ impl Cuts {
         let _outstanding = guard(&self.outstanding);
         let ended = self.current.load(Ordering::Relaxed);
         self.current.store(ended + 1, Ordering::Release);
+        // Who lists a batch and then reads the old cut has listed it for whoever is told of this
+        // now.
+        fence(Ordering::SeqCst);
         ended
     }
 

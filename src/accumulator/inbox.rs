@@ -17,7 +17,7 @@
 use super::front::Partition;
 use crate::clock::Instant;
 use crate::sync::Wake;
-use crate::sync::prim::{AtomicU64, Mutex, Ordering, fence, guard};
+use crate::sync::prim::{AtomicBool, AtomicU64, Mutex, Ordering, fence, guard};
 use std::fmt;
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ pub struct Inbox {
     listed: Mutex<Vec<Listed>>,
     /// Until when the network thread sleeps; [`AWAKE`].
     sleeps_until: AtomicU64,
+    /// Something was left elsewhere since the network thread last went to sleep.
+    announced: AtomicBool,
     waker: Arc<dyn Wake>,
 }
 
@@ -59,7 +61,12 @@ impl Inbox {
 
     /// An empty inbox of a network thread that is awake, and that `waker` wakes.
     pub fn new(waker: Arc<dyn Wake>) -> Inbox {
-        Inbox { listed: Mutex::new(Vec::new()), sleeps_until: AtomicU64::new(AWAKE), waker }
+        Inbox {
+            listed: Mutex::new(Vec::new()),
+            sleeps_until: AtomicU64::new(AWAKE),
+            announced: AtomicBool::new(false),
+            waker,
+        }
     }
 
     /// Puts a partition in; true if the network thread would sleep past the deadline, and the
@@ -75,6 +82,7 @@ impl Inbox {
     /// [`Inbox::notify`].
     #[must_use]
     pub(super) fn announce(&self) -> bool {
+        self.announced.store(true, Ordering::Relaxed);
         self.oversleeps(Inbox::NOW)
     }
 
@@ -83,9 +91,9 @@ impl Inbox {
         self.waker.wake();
     }
 
-    /// Wakes the network thread if it sleeps: after something was left for it elsewhere, such as a
-    /// request to flush. What was left (a request, or somebody who waits for memory) must be where
-    /// the network thread looks between [`Inbox::prepare_to_wait`] and sleeping.
+    /// Wakes the network thread if it sleeps, and keeps it from sleeping if it is about to: after
+    /// something was left for it elsewhere, such as a request to flush or somebody who waits for
+    /// memory. It will look at all of that at least once more.
     pub fn notify(&self) {
         if self.announce() {
             self.wake();
@@ -122,18 +130,18 @@ impl Inbox {
     }
 
     /// Network thread, before it sleeps: from now on whoever pushes something that cannot wait
-    /// until `deadline` wakes it. False if something is in already: don't sleep. If true, look at
-    /// everything else that [`Inbox::notify`] announces, then sleep, or don't; in any case call
-    /// [`Inbox::awake`] afterwards.
+    /// until `deadline` wakes it. False if something is in already, or was announced since the last
+    /// call: don't sleep, look at everything again. In any case call [`Inbox::awake`] afterwards.
     #[must_use]
     pub fn prepare_to_wait(&self, deadline: Instant) -> bool {
         self.sleeps_until.store(on_grid(deadline).0.max(1), Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let empty = guard(&self.listed).is_empty();
-        if !empty {
+        let announced = self.announced.swap(false, Ordering::Relaxed);
+        let nothing = guard(&self.listed).is_empty() && !announced;
+        if !nothing {
             self.awake();
         }
-        empty
+        nothing
     }
 
     /// Network thread, when it does not sleep any more.

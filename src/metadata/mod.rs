@@ -100,12 +100,16 @@ impl Metadata {
     pub fn try_topic(&self, topic: &str, now: Instant) -> TopicState {
         let (found, asks) = lock(&self.state).look_up(topic, &self.config, now);
         if asks {
-            let waker = lock(&self.waker).clone();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            self.wake();
         }
         found
+    }
+
+    fn wake(&self) {
+        let waker = lock(&self.waker).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Notes that a topic is still in use: topics unused for `metadata.max.idle.ms` are forgotten
@@ -134,12 +138,16 @@ impl Metadata {
 
     /// Asks for one topic anew, known or not, and gives the count of [`Metadata::answers`] with
     /// which an answer to this question will have come, or the attempt to get one will have failed.
-    /// Callers; wake the network thread afterwards.
+    /// Callers.
     pub fn refresh(&self, topic: &str, now: Instant) -> u64 {
-        let mut state = lock(&self.state);
-        state.want(topic, now);
-        // An answer under way may be older than the question.
-        state.answers + if state.is_asking() { 2 } else { 1 }
+        let wanted = {
+            let mut state = lock(&self.state);
+            state.want(topic, now);
+            // An answer under way may be older than the question.
+            state.answers + if state.is_asking() { 2 } else { 1 }
+        };
+        self.wake();
+        wanted
     }
 
     /// Answers and failures to get one so far.

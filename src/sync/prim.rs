@@ -6,7 +6,7 @@ mod choice {
     #[expect(clippy::disallowed_types, reason = "for Signal and the emulated futex alone")]
     pub(crate) use std::sync::Condvar;
     pub(crate) use std::sync::atomic::{
-        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use std::sync::{Mutex, MutexGuard};
 }
@@ -14,7 +14,7 @@ mod choice {
 #[cfg(all(test, loom))]
 mod choice {
     pub(crate) use loom::sync::atomic::{
-        AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
     pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 }
