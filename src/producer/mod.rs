@@ -19,7 +19,7 @@ pub use wait::Timeout;
 use crate::accumulator::RecordAccumulator;
 use crate::clock::Clock;
 use crate::config::{ProducerConfig, Settings};
-use crate::delivery::{Delivery, DeliveryMode, DeliveryQueue};
+use crate::delivery::{Delivery, DeliveryMode, DeliveryQueue, reentry};
 use crate::error::{Error, Result, status};
 use crate::log::{Level, LogQueue, LogSink, Logger};
 use crate::metadata::Metadata;
@@ -189,17 +189,16 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
+        if reentry::inside() {
+            // Nothing waits in here, for it may be waited for: the threads end by themselves.
+            return self.abandon();
+        }
         // The barrier: with timeout 0 the records are failed at once; what may take time is the
         // user's callback.
         let _ = self.close(Timeout::After(std::time::Duration::ZERO));
         let threads = std::mem::take(&mut *lock(&self.threads));
-        let this = std::thread::current().id();
         for thread in threads {
-            // Dropped inside its own callback, the callback thread ends by itself once that
-            // returns.
-            if thread.thread().id() != this {
-                let _ = thread.join();
-            }
+            let _ = thread.join();
         }
     }
 }

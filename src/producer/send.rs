@@ -294,7 +294,6 @@ impl Shared {
         let pool = self.accumulator.pool();
         let (used, limit) = (pool.used(), pool.limit());
         let full = |what: String| {
-            self.deliveries.want_retry();
             let message = format!(
                 "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {topic} \
                 partition {partition}: {what}"
@@ -302,16 +301,26 @@ impl Shared {
             Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
         };
         if wait.is_never() {
+            self.deliveries.want_retry();
+            // Memory that came before this was noted nudges nobody.
+            if ticket.is_over() {
+                return Ok(());
+            }
             return Err(full("try again when deliveries have come, or let the call wait".into()));
         }
         wait.check("memory")?;
         // Nothing that could free memory happens by itself: only the poll of what is waiting does.
-        if self.deliveries.is_polled() && self.accumulator.cuts().outstanding_upto(u64::MAX) == 0 {
+        let stuck = || {
+            self.deliveries.is_polled() && self.accumulator.cuts().outstanding_upto(u64::MAX) == 0
+        };
+        let given_up = || self.check_open().is_err() || stuck();
+        if ticket.wait(&self.clock, wait.deadline(), given_up) {
+            self.check_open()?;
+            if ticket.is_over() {
+                return Ok(());
+            }
             let waiting = self.deliveries.waiting();
             return Err(full(format!("{waiting} deliveries wait for producer_poll(); poll them")));
-        }
-        if ticket.wait(&self.clock, wait.deadline(), || self.check_open().is_err()) {
-            return self.check_open();
         }
         let budget = wait.budget.as_millis();
         Err(full(format!("none was freed within {budget} ms; the brokers take less than is sent")))
