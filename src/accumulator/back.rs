@@ -51,6 +51,35 @@ struct Back {
     expiry_at: Instant,
 }
 
+impl Back {
+    fn new(partition: Arc<Partition>) -> Back {
+        Back {
+            partition,
+            retries: VecDeque::new(),
+            backoff_until: Instant(0),
+            taken: 0,
+            in_flight: 0,
+            place: Place::Idle,
+            expiry_at: Instant::NEVER,
+        }
+    }
+
+    /// Whether a deadline that was filed long ago still means something; one that does not is
+    /// forgotten. A partition that is idle has nothing that could expire: its front lists it with
+    /// the next record.
+    fn still_wants(&mut self, what: Due) -> bool {
+        let idle = self.place == Place::Idle && self.in_flight == 0 && self.retries.is_empty();
+        match what {
+            Due::Ready => matches!(self.place, Place::Ring(_)),
+            Due::Expiry if idle => {
+                self.expiry_at = Instant::NEVER;
+                false
+            }
+            Due::Expiry => true,
+        }
+    }
+}
+
 /// What the sender asks of the backs; copied from the settings once.
 #[derive(Debug, Clone, Copy)]
 pub struct BackLimits {
@@ -78,6 +107,8 @@ pub struct Backs {
     flushed_cut: u64,
     /// Nothing lingers: somebody waits for memory that only sending would free.
     pressed: bool,
+    /// A partition without a leader became ready.
+    leaderless: bool,
 }
 
 impl Backs {
@@ -93,6 +124,7 @@ impl Backs {
             last_resort,
             flushed_cut: 0,
             pressed: false,
+            leaderless: false,
         }
     }
 
@@ -105,8 +137,9 @@ impl Backs {
         Some(&self.backs.get(slot as usize)?.as_ref()?.partition)
     }
 
-    /// Takes note of a partition that its front has listed.
-    pub fn receive(&mut self, listed: Listed, now: Instant) {
+    /// Takes note of a partition that its front has listed; `meet` is called for one that was never
+    /// seen before.
+    pub fn receive(&mut self, listed: Listed, now: Instant, meet: impl FnOnce(&Partition)) {
         let Listed { partition, deadline } = listed;
         let slot = partition.slot;
         let index = slot as usize;
@@ -114,20 +147,19 @@ impl Backs {
             self.backs.resize_with(index + 1, || None);
         }
         let Some(entry) = self.backs.get_mut(index) else { return };
-        entry.get_or_insert_with(|| Back {
-            partition,
-            retries: VecDeque::new(),
-            backoff_until: Instant(0),
-            taken: 0,
-            in_flight: 0,
-            place: Place::Idle,
-            expiry_at: Instant::NEVER,
+        entry.get_or_insert_with(|| {
+            meet(&partition);
+            Back::new(partition)
         });
-        self.file_expiry(slot, now.after(self.limits.delivery_timeout));
-        if deadline == Inbox::NOW || deadline <= now || self.pressed {
+        if deadline == Inbox::NOW {
+            self.file_expiry(slot, now.after(self.limits.delivery_timeout));
             self.make_ready(slot);
         } else {
-            self.wait_until(slot, deadline);
+            // Listed when the batch was opened, which may be a whole `linger.ms` ago.
+            self.linger(slot, deadline);
+            if deadline <= now {
+                self.make_ready(slot);
+            }
         }
     }
 
@@ -144,6 +176,7 @@ impl Backs {
         }
         let leader = back.partition.leader();
         back.place = Place::Ready(leader);
+        self.leaderless |= leader == NO_LEADER;
         self.ready.entry(leader).or_default().push_back(slot);
     }
 
@@ -162,7 +195,11 @@ impl Backs {
     /// is returned.
     pub fn advance(&mut self, now: Instant, expiries: &mut Vec<u32>) {
         let mut due = std::mem::take(&mut self.due);
-        self.ring.advance(now, &mut due);
+        let backs = &mut self.backs;
+        self.ring.advance(now, &mut due, |slot, what| {
+            let back = backs.get_mut(slot as usize).and_then(Option::as_mut);
+            back.is_some_and(|back| back.still_wants(what))
+        });
         for (slot, what) in due.drain(..) {
             match what {
                 Due::Ready => {
@@ -205,9 +242,9 @@ impl Backs {
         self.ready.get(&node).into_iter().flatten().filter_map(|slot| self.partition(*slot))
     }
 
-    /// Whether any partition is ready.
-    pub fn any_ready(&self) -> bool {
-        self.ready.values().any(|slots| !slots.is_empty())
+    /// Whether a partition without a leader has become ready since the last call.
+    pub fn take_leaderless(&mut self) -> bool {
+        std::mem::take(&mut self.leaderless)
     }
 
     /// After a change of metadata: every ready partition goes to the list of its leader of now.
@@ -218,6 +255,7 @@ impl Backs {
                 let Some(back) = self.back(slot) else { continue };
                 let leader = back.partition.leader();
                 back.place = Place::Ready(leader);
+                self.leaderless |= leader == NO_LEADER;
                 self.ready.entry(leader).or_default().push_back(slot);
             }
         }

@@ -3,14 +3,17 @@
 //!
 //! A deadline is rounded up to the next millisecond, so that partitions whose deadlines are close
 //! share a pass and a request. Entries are never taken out early: whoever gets one checks whether
-//! it still means something. An entry farther away than one turn of the ring stays in its bucket
-//! and is looked at once per turn.
+//! it still means something. An entry farther away than one turn of the ring lies in a list for its
+//! turn, and is filed when that begins, unless it means nothing any more by then: 10,000 partitions
+//! that were busy once wake nobody 10,000 times two minutes later.
 
 use crate::clock::Instant;
+use std::collections::BTreeMap;
 
 /// Buckets in the ring; a power of two. One turn is 4.096 s.
 const BUCKETS: usize = 4096;
 const WORDS: usize = BUCKETS / 64;
+const TURN_MS: u64 = BUCKETS as u64;
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +27,13 @@ pub enum Due {
 /// See the module's comment.
 #[derive(Debug)]
 pub struct DeadlineRing {
-    buckets: Vec<Vec<(u64, u32, Due)>>,
+    buckets: Vec<Vec<(u32, Due)>>,
     occupied: [u64; WORDS],
+    /// By turn (its number since the clock's zero), those that lie beyond the buckets.
+    far: BTreeMap<u64, Vec<(u64, u32, Due)>>,
     /// Every bucket up to and including this millisecond has been emptied of what was due.
     done_ms: u64,
+    /// Entries in buckets.
     len: usize,
 }
 
@@ -37,6 +43,7 @@ impl DeadlineRing {
         DeadlineRing {
             buckets: (0..BUCKETS).map(|_| Vec::new()).collect(),
             occupied: [0; WORDS],
+            far: BTreeMap::new(),
             done_ms: now.0 / 1000,
             len: 0,
         }
@@ -48,10 +55,17 @@ impl DeadlineRing {
         if at == Instant::NEVER {
             return;
         }
-        let ms = at.0.div_ceil(1000).max(self.done_ms + 1);
+        self.file(at.0.div_ceil(1000).max(self.done_ms + 1), slot, due);
+    }
+
+    fn file(&mut self, ms: u64, slot: u32, due: Due) {
+        if ms - self.done_ms > TURN_MS {
+            self.far.entry(ms / TURN_MS).or_default().push((ms, slot, due));
+            return;
+        }
         let bucket = bucket_of(ms);
         if let Some(entries) = self.buckets.get_mut(bucket) {
-            entries.push((ms, slot, due));
+            entries.push((slot, due));
             self.len += 1;
         }
         if let Some(word) = self.occupied.get_mut(bucket / 64) {
@@ -59,44 +73,60 @@ impl DeadlineRing {
         }
     }
 
-    /// Moves to `now` and appends to `due` what has become due, earliest bucket first.
-    pub fn advance(&mut self, now: Instant, due: &mut Vec<(u32, Due)>) {
+    /// Moves to `now` and appends to `due` what has become due, earliest bucket first. What comes
+    /// near enough for the buckets stays only if it is `wanted` still.
+    pub fn advance(
+        &mut self,
+        now: Instant,
+        due: &mut Vec<(u32, Due)>,
+        mut wanted: impl FnMut(u32, Due) -> bool,
+    ) {
         let now_ms = now.0 / 1000;
         if now_ms <= self.done_ms {
             return;
         }
-        let turn = (now_ms - self.done_ms).min(BUCKETS as u64);
+        let turn = (now_ms - self.done_ms).min(TURN_MS);
         let first = self.done_ms + 1;
         self.done_ms = now_ms;
+        self.empty_buckets(first, turn, due);
+        while let Some(begun) = self.far.first_entry().filter(|turn| turn.key() * TURN_MS <= now_ms)
+        {
+            for (ms, slot, what) in begun.remove() {
+                if !wanted(slot, what) {
+                    continue;
+                }
+                if ms <= now_ms { due.push((slot, what)) } else { self.file(ms, slot, what) }
+            }
+        }
+    }
+
+    fn empty_buckets(&mut self, first: u64, turn: u64, due: &mut Vec<(u32, Due)>) {
         if self.len == 0 {
             return;
         }
         for step in 0..turn {
             let bucket = bucket_of(first + step);
-            let Some(entries) = self.buckets.get_mut(bucket) else { continue };
-            if entries.is_empty() {
+            let Some(entries) = self.buckets.get_mut(bucket).filter(|entries| !entries.is_empty())
+            else {
                 continue;
-            }
-            let before = entries.len();
-            entries.retain(|(ms, slot, what)| {
-                let later = *ms > now_ms;
-                if !later {
-                    due.push((*slot, *what));
-                }
-                later
-            });
-            self.len -= before - entries.len();
-            if entries.is_empty()
-                && let Some(word) = self.occupied.get_mut(bucket / 64)
-            {
+            };
+            self.len -= entries.len();
+            due.append(entries);
+            if let Some(word) = self.occupied.get_mut(bucket / 64) {
                 *word &= !(1 << (bucket % 64));
             }
         }
     }
 
-    /// When to look again: the first bucket with an entry, which may belong to a later turn.
-    /// `NEVER` if empty.
+    /// When to look again: the first bucket with an entry, or the first turn that has any. `NEVER`
+    /// if empty.
     pub fn next(&self) -> Instant {
+        let turn = self.far.keys().next();
+        let turn = turn.map_or(Instant::NEVER, |turn| Instant(turn.saturating_mul(TURN_MS * 1000)));
+        self.next_bucket().min(turn)
+    }
+
+    fn next_bucket(&self) -> Instant {
         if self.len == 0 {
             return Instant::NEVER;
         }
@@ -134,7 +164,7 @@ mod tests {
 
     fn due(ring: &mut DeadlineRing, now: Instant) -> Vec<u32> {
         let mut out = Vec::new();
-        ring.advance(now, &mut out);
+        ring.advance(now, &mut out, |_, _| true);
         out.into_iter().map(|(slot, _)| slot).collect()
     }
 
@@ -162,6 +192,28 @@ mod tests {
             assert!(due(&mut ring, at(50_000 + turn * BUCKETS as u64 + 7)).is_empty());
         }
         assert_eq!(due(&mut ring, at(50_000 + 3 * BUCKETS as u64)), [2]);
+    }
+
+    #[test]
+    fn what_is_far_wakes_nobody_before_its_turn_and_only_if_it_is_wanted() {
+        let mut ring = DeadlineRing::new(at(1000));
+        for slot in 0..5000 {
+            ring.insert(at(121_000 + u64::from(slot)), slot, Due::Expiry);
+        }
+        let (mut now, mut wakes, mut out) = (at(1000), 0, Vec::new());
+        while ring.next() < at(120_000) {
+            assert!(ring.next() > now);
+            now = ring.next();
+            ring.advance(now, &mut out, |_, _| false);
+            wakes += 1;
+        }
+        assert!(wakes <= 2, "{wakes} wake-ups for nothing");
+        while ring.next() != Instant::NEVER {
+            now = ring.next();
+            ring.advance(now, &mut out, |slot, _| slot % 1000 == 0);
+        }
+        let slots: Vec<u32> = out.into_iter().map(|(slot, _)| slot).collect();
+        assert_eq!(slots, [0, 1000, 2000, 3000, 4000]);
     }
 
     #[test]

@@ -111,19 +111,23 @@ pub(super) fn start(
         callback_done: Done::default(),
     });
     let producer = Producer { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) };
-    let callback = start_callback_thread(&shared)?;
-    // From here on an error ends the callback thread through the producer's drop.
-    lock(&producer.threads).extend(callback);
-    match start_network_thread(&shared, sender, logger) {
-        Ok(thread) => lock(&producer.threads).push(thread),
+    let started = start_callback_thread(&shared).and_then(|callback| {
+        lock(&producer.threads).extend(callback);
+        start_network_thread(&shared, sender, logger)
+    });
+    match started {
+        Ok(thread) => {
+            lock(&producer.threads).push(thread);
+            Ok(producer)
+        }
         Err(error) => {
+            // The producer's drop joins what was started, and must not wait for what was not.
             shared.network_done.set();
             shared.deliveries.close();
             shared.state.store(CLOSED, Ordering::Release);
-            return Err(error);
+            Err(error)
         }
     }
-    Ok(producer)
 }
 
 fn start_callback_thread(shared: &Arc<Shared>) -> Result<Option<JoinHandle<()>>> {
@@ -151,7 +155,8 @@ fn start_network_thread<S: Selectable + Send + 'static>(
     Builder::new()
         .name(NETWORK_THREAD.into())
         .spawn(move || {
-            if catch_unwind(AssertUnwindSafe(|| sender.run())).is_err() {
+            // An error: the descriptors are not ours any more. A panic: a defect. Both end it.
+            if !matches!(catch_unwind(AssertUnwindSafe(|| sender.run())), Ok(Ok(()))) {
                 inner.state.store(PANICKED, Ordering::Release);
                 logger.log(Level::Error, "sender", || {
                     "the network thread met a defect and stopped; pending records are reported"

@@ -1,7 +1,7 @@
 //! The ends of a batch: each becomes exactly one delivery, and a failure explains itself in one
 //! sentence.
 
-use super::Sender;
+use super::{Parts, Sender};
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::batch::Remains;
 use crate::accumulator::outgoing::Outgoing;
@@ -58,19 +58,24 @@ impl<S: Selectable> Sender<S> {
             Some((_, None)) | None => String::new(),
         };
         let attempts = batch.history.attempts;
-        let why = match &batch.history.network_error {
-            Some(error) if batch.history.broker_error.is_none() => {
-                format!("no answer after {attempts} attempts, retries are used up: {error}")
-            }
-            Some(_) | None => format!(
-                "node {node} answered {}{said} at attempt {attempts}: {}",
-                crate::error::short_name(code),
-                crate::error::status_message(code).to_string_lossy()
-            ),
-        };
+        let why = format!(
+            "node {node} answered {}{said} at attempt {attempts}: {}",
+            crate::error::short_name(code),
+            crate::error::status_message(code).to_string_lossy()
+        );
         let flags = if crate::error::is_retriable(code) { RETRIABLE } else { 0 };
         let maybe = batch.history.maybe_written;
         self.fail(batch, code, flags, maybe, Stage::Answered, &why, now);
+    }
+
+    /// The last attempt brought no answer, and `retries` allows no other.
+    pub(super) fn fail_unanswered(&mut self, batch: Outgoing, code: ErrorCode, now: Instant) {
+        let attempts = batch.history.attempts;
+        let error = batch.history.network_error.clone();
+        let error = error.as_deref().unwrap_or("the connection was lost");
+        let why = format!("no answer after {attempts} attempts, retries are used up: {error}");
+        let maybe = batch.history.maybe_written;
+        self.fail(batch, i32::from(code.0), RETRIABLE, maybe, Stage::InFlight, &why, now);
     }
 
     /// The client itself can't send it to this broker.
@@ -195,6 +200,14 @@ impl<S: Selectable> Sender<S> {
             cut: rest.cut,
             sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
         });
+        let Parts { accumulator, deliveries, .. } = &self.parts;
+        // Whoever waits for memory that only a poll can free is told so.
+        if deliveries.is_polled()
+            && accumulator.pool().waiting() > 0
+            && accumulator.cuts().outstanding_upto(u64::MAX) == 0
+        {
+            accumulator.pool().alert();
+        }
     }
 }
 

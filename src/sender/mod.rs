@@ -18,8 +18,9 @@ use crate::accumulator::outgoing::{LastResort, Outgoing};
 use crate::clock::{Clock, Instant};
 use crate::config::Settings;
 use crate::delivery::DeliveryQueue;
-use crate::log::{Level, Logger};
-use crate::metadata::Metadata;
+use crate::error::Result;
+use crate::log::Logger;
+use crate::metadata::{Cluster, Metadata};
 use crate::network::{
     ClientEvent, ClientRequest, ErrorKind, NetworkClient, NetworkError, Selectable,
     bootstrap_node_id,
@@ -33,11 +34,14 @@ use bytes::Bytes;
 use crossbeam::channel::Receiver;
 use foldhash::fast::FixedState;
 use produce::ProduceInFlight;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use control::{Answer, Control, Reply};
+
+/// So long after the last event spare memory is looked at, and then once per this time.
+const TRIM_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a sender is made of.
 pub struct Parts<S: Selectable> {
@@ -69,6 +73,12 @@ pub struct Sender<S: Selectable> {
     /// The metadata request in flight: one at a time.
     metadata_token: Option<u64>,
     metadata_version: u64,
+    /// The answers of metadata after which partitions without leader were asked for last.
+    metadata_answers: u64,
+    /// The client knows the bootstrap servers, beside the brokers of the metadata if there are any.
+    bootstrapping: bool,
+    /// When to give spare memory back to the system.
+    trim_at: Instant,
     next_token: u64,
     closing: bool,
     // Kept between passes so that they keep their memory.
@@ -83,13 +93,7 @@ pub struct Sender<S: Selectable> {
 impl<S: Selectable> Sender<S> {
     /// A sender that has done nothing yet.
     pub fn new(mut parts: Parts<S>) -> Sender<S> {
-        let servers: Vec<(i32, Arc<str>, u16)> = (0..)
-            .zip(&parts.settings.bootstrap_servers)
-            .map(|(number, (host, port))| {
-                (bootstrap_node_id(number), Arc::from(host.as_str()), *port)
-            })
-            .collect();
-        parts.client.set_nodes(&servers);
+        parts.client.set_nodes(&bootstrap_nodes(&parts.settings));
         let settings = &parts.settings;
         let limits = BackLimits {
             max_request_size: settings.max_request_size,
@@ -105,6 +109,9 @@ impl<S: Selectable> Sender<S> {
             produces: HashMap::default(),
             metadata_token: None,
             metadata_version: 0,
+            metadata_answers: 0,
+            bootstrapping: true,
+            trim_at: Instant::NEVER,
             next_token: 1,
             closing: false,
             inbox: Vec::new(),
@@ -116,27 +123,32 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Passes until a [`Control::Close`] has come and everything is reported.
-    pub fn run(&mut self) {
-        while self.run_once() {}
+    /// Passes until a [`Control::Close`] has come and everything is reported. After an error
+    /// nothing is reported: that is left to [`Sender::abort_everything`].
+    pub fn run(&mut self) -> Result<()> {
+        while self.run_once()? {}
+        Ok(())
     }
 
     /// One pass; false when the sender has ended.
-    pub fn run_once(&mut self) -> bool {
+    pub fn run_once(&mut self) -> Result<bool> {
         let now = self.parts.clock.now();
         self.take_messages(now);
         if self.closing {
             self.abort_everything(crate::error::status::ABORTED);
-            return false;
+            return Ok(false);
         }
         self.take_inbox(now);
         self.expire(now);
         self.follow_metadata(now);
         self.send_ready(now);
         self.cut_linger_for_memory(now);
-        self.poll();
+        if self.trim_at <= now {
+            self.trim_at = self.parts.accumulator.pool().trim(now);
+        }
+        self.poll()?;
         self.handle_events();
-        true
+        Ok(true)
     }
 
     fn take_messages(&mut self, now: Instant) {
@@ -163,7 +175,13 @@ impl<S: Selectable> Sender<S> {
         let mut inbox = std::mem::take(&mut self.inbox);
         self.parts.accumulator.inbox().drain(&mut inbox);
         for listed in inbox.drain(..) {
-            self.backs.receive(listed, now);
+            let Parts { metadata, accumulator, .. } = &self.parts;
+            // Whoever made the partition may have read an older snapshot than the one that was
+            // followed last.
+            self.backs.receive(listed, now, |partition| {
+                let leader = leader_of(&metadata.snapshot(), partition);
+                partition.set_leader(accumulator.pool(), leader);
+            });
         }
         self.inbox = inbox;
     }
@@ -172,48 +190,67 @@ impl<S: Selectable> Sender<S> {
     fn expire(&mut self, now: Instant) {
         let mut expiries = std::mem::take(&mut self.expiries);
         self.backs.advance(now, &mut expiries);
-        for slot in expiries.drain(..) {
-            let mut failed = std::mem::take(&mut self.failed);
-            self.backs.expire(slot, now, &mut failed);
-            for batch in failed.drain(..) {
-                self.fail_expired(batch, now, false);
+        if !expiries.is_empty() {
+            expiries.sort_unstable();
+            expiries.dedup();
+            self.expire_in_flight(&expiries, now);
+            for slot in expiries.drain(..) {
+                let mut failed = std::mem::take(&mut self.failed);
+                self.backs.expire(slot, now, &mut failed);
+                for batch in failed.drain(..) {
+                    self.fail_expired(batch, now, false);
+                }
+                self.failed = failed;
             }
-            self.failed = failed;
-            self.expire_in_flight(slot, now);
         }
         self.expiries = expiries;
     }
 
     /// Sends a metadata request that is due, and follows a snapshot that has changed.
     fn follow_metadata(&mut self, now: Instant) {
-        let missing: Vec<Arc<str>> =
-            self.backs.ready_of(NO_LEADER).map(|partition| Arc::clone(&partition.topic)).collect();
-        for topic in missing {
-            self.parts.metadata.request_update_of(&topic, now);
-        }
+        self.ask_for_leaders(now);
         if self.metadata_token.is_none() {
             self.request_metadata(now);
         }
         if self.parts.metadata.version() != self.metadata_version {
-            let cluster = self.parts.metadata.snapshot();
-            self.metadata_version = cluster.version;
-            let nodes: Vec<(i32, Arc<str>, u16)> = cluster
-                .nodes
-                .iter()
-                .map(|node| (node.id, Arc::clone(&node.host), node.port))
-                .collect();
-            self.parts.client.set_nodes(&nodes);
+            self.bootstrapping = false;
+            self.follow_nodes();
             self.follow_leaders();
         }
+    }
+
+    /// The topics of records whose partition has no leader are asked for again after every answer
+    /// that brought none.
+    fn ask_for_leaders(&mut self, now: Instant) {
+        let answers = self.parts.metadata.answers();
+        if !self.backs.take_leaderless() && answers == self.metadata_answers {
+            return;
+        }
+        self.metadata_answers = answers;
+        let topics: BTreeSet<&Arc<str>> =
+            self.backs.ready_of(NO_LEADER).map(|partition| &partition.topic).collect();
+        for topic in topics {
+            self.parts.metadata.request_update_of(topic, now);
+        }
+    }
+
+    /// Tells the client who there is: the brokers of the metadata; while bootstrapping, the
+    /// bootstrap servers too.
+    fn follow_nodes(&mut self) {
+        let cluster = self.parts.metadata.snapshot();
+        let brokers = cluster.nodes.iter().map(|node| (node.id, Arc::clone(&node.host), node.port));
+        let servers = self.bootstrapping.then(|| bootstrap_nodes(&self.parts.settings));
+        let nodes: Vec<_> = brokers.chain(servers.into_iter().flatten()).collect();
+        self.parts.client.set_nodes(&nodes);
     }
 
     /// Every partition learns its leader of now; what is ready moves to it, what backs off from an
     /// old one is sent.
     fn follow_leaders(&mut self) {
         let cluster = self.parts.metadata.snapshot();
+        self.metadata_version = cluster.version;
         for partition in self.parts.accumulator.partitions() {
-            let leader =
-                cluster.leader(&partition.topic, partition.index).map_or(NO_LEADER, |node| node.id);
+            let leader = leader_of(&cluster, &partition);
             if partition.leader() != leader {
                 partition.set_leader(self.parts.accumulator.pool(), leader);
                 if leader != NO_LEADER {
@@ -228,7 +265,9 @@ impl<S: Selectable> Sender<S> {
         if self.parts.metadata.next_due() > now {
             return;
         }
-        let Some(node) = self.parts.client.least_loaded_node(now) else { return };
+        let Some(node) = self.parts.client.least_loaded_node(now) else {
+            return self.no_node(now);
+        };
         if !self.parts.client.ready(node, now) {
             // The connection is being made; its end, good or bad, comes as an event.
             return;
@@ -264,6 +303,23 @@ impl<S: Selectable> Sender<S> {
                 );
             }
             Err(error) => self.parts.metadata.on_failure(now, error),
+        }
+    }
+
+    /// Metadata is due, and nobody can be asked now: some node's backoff or throttling must end,
+    /// and then the client is to wake up. If none of the brokers that the metadata names can be
+    /// reached, they may all have moved: the bootstrap servers are asked again (KIP-899).
+    fn no_node(&mut self, now: Instant) {
+        let client = &mut self.parts.client;
+        let nodes = client.nodes().to_vec();
+        let reachable = nodes.iter().any(|node| client.is_connected(*node));
+        for node in nodes {
+            client.ready(node, now);
+        }
+        if !reachable && !self.bootstrapping {
+            self.bootstrapping = true;
+            self.follow_nodes();
+            self.request_metadata(now);
         }
     }
 
@@ -310,7 +366,7 @@ impl<S: Selectable> Sender<S> {
     fn cut_linger_for_memory(&mut self, now: Instant) {
         if self.produces.is_empty()
             && self.parts.accumulator.pool().waiting() > 0
-            && !self.backs.any_ready()
+            && !self.anything_to_send()
         {
             self.backs.press(true);
             self.send_ready(now);
@@ -318,13 +374,22 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
+    /// Whether something is ready for a node that takes it sooner or later.
+    fn anything_to_send(&mut self) -> bool {
+        let mut nodes = std::mem::take(&mut self.nodes);
+        self.backs.ready_nodes(&mut nodes);
+        let any = nodes.drain(..).any(|node| self.parts.client.is_connected(node));
+        self.nodes = nodes;
+        any
+    }
+
     /// Sleeps until there is something to do. A metadata request that is due but has no connection
     /// to go out on waits for an event of the client's, which knows its own deadlines.
-    fn poll(&mut self) {
+    fn poll(&mut self) -> Result<()> {
         let now = self.parts.clock.now();
         let metadata = self.parts.metadata.next_due();
         let metadata = if metadata <= now { Instant::NEVER } else { metadata };
-        let deadline = self.backs.next_deadline().min(metadata);
+        let deadline = self.backs.next_deadline().min(metadata).min(self.trim_at);
         let inbox = self.parts.accumulator.inbox();
         let may_sleep = inbox.prepare_to_wait(deadline) && self.parts.control.is_empty();
         let timeout = match (may_sleep, deadline) {
@@ -334,9 +399,7 @@ impl<S: Selectable> Sender<S> {
         };
         let polled = self.parts.client.poll(timeout, &mut self.events);
         self.parts.accumulator.inbox().awake();
-        if let Err(error) = polled {
-            self.parts.logger.log(Level::Error, "network", || error.message.to_string());
-        }
+        polled
     }
 
     fn handle_events(&mut self) {
@@ -346,6 +409,7 @@ impl<S: Selectable> Sender<S> {
             return;
         }
         let now = self.parts.clock.now();
+        self.trim_at = self.trim_at.min(now.after(TRIM_PAUSE));
         for event in events.drain(..) {
             match event {
                 ClientEvent::Response { node, token, version, body, .. } => {
@@ -383,8 +447,10 @@ impl<S: Selectable> Sender<S> {
             Ok(response) => {
                 let throttle = response.throttle_time_ms;
                 self.parts.client.throttle(node, ApiKey::Metadata, version, throttle, now);
-                if let Err(error) = self.parts.metadata.on_response(&response, now) {
-                    self.parts.logger.log(Level::Warning, "metadata", || error.message.to_string());
+                // A refusal is logged there.
+                if self.parts.metadata.on_response(&response, now).is_ok() && self.bootstrapping {
+                    self.bootstrapping = false;
+                    self.follow_nodes();
                 }
             }
             Err(error) => {
@@ -452,17 +518,32 @@ impl<S: Selectable> Sender<S> {
             "the producer was closed before it was written"
         };
         self.closing = true;
-        let partitions = self.parts.accumulator.close();
-        let mut count = self.take_from(&partitions, true, status, why);
-        for (_, produce) in std::mem::take(&mut self.produces) {
+        let mut count = 0;
+        // In the order they were sent: what is in flight, then what waits.
+        let mut produces: Vec<_> = std::mem::take(&mut self.produces).into_iter().collect();
+        produces.sort_unstable_by_key(|(token, _)| *token);
+        for (_, produce) in produces {
             for batch in produce.into_batches() {
                 count += u64::from(batch.count());
                 self.fail_aborted(batch, status, why, true, now);
             }
         }
+        let partitions = self.parts.accumulator.close();
+        count += self.take_from(&partitions, true, status, why);
         self.parts.accumulator.count_aborted(count);
         self.parts.client.close(&mut self.events);
         self.events.clear();
         self.parts.deliveries.close();
     }
+}
+
+fn leader_of(cluster: &Cluster, partition: &Partition) -> i32 {
+    cluster.leader(&partition.topic, partition.index).map_or(NO_LEADER, |node| node.id)
+}
+
+fn bootstrap_nodes(settings: &Settings) -> Vec<(i32, Arc<str>, u16)> {
+    let servers = (0..).zip(&settings.bootstrap_servers);
+    servers
+        .map(|(number, (host, port))| (bootstrap_node_id(number), Arc::from(host.as_str()), *port))
+        .collect()
 }

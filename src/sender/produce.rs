@@ -2,6 +2,7 @@
 
 use super::Sender;
 use super::retry::{Outcome, decide};
+use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::batch::BatchBody;
 use crate::accumulator::outgoing::Outgoing;
 use crate::clock::Instant;
@@ -12,7 +13,7 @@ use crate::network::Selectable;
 use crate::protocol::api::{ApiKey, ErrorCode, Message, Request};
 use crate::protocol::messages::produce::{
     FIRST_VERSION_WITH_TOPIC_IDS, PartitionProduceResponse, ProducePiece, ProduceRequest,
-    ProduceResponse, ProduceTopic, encode_produce,
+    ProduceResponse, ProduceTopic, TopicProduceResponse, encode_produce,
 };
 use crate::protocol::record_batch::{BATCH_HEADER_LEN, BatchHeader};
 use bytes::Bytes;
@@ -48,12 +49,31 @@ impl ProduceInFlight {
         self.entries.into_iter().filter_map(|entry| entry.batch)
     }
 
-    /// The entry that a response's partition speaks of. Brokers answer in the request's order, but
-    /// need not.
-    fn find(&self, topic: &str, id: [u8; 16], by_id: bool, index: i32) -> Option<usize> {
-        let topic =
-            self.topics.iter().find(|t| if by_id { t.id == id } else { *t.name == *topic })?;
-        topic.entries.clone().find(|at| self.entries.get(*at).is_some_and(|e| e.index == index))
+    /// The topic that a response's topic speaks of, `expected` first. Brokers answer in the
+    /// request's order, but need not; 10,000 topics must not be searched 10,000 times.
+    fn find_topic(
+        &self,
+        topic: &TopicProduceResponse,
+        by_id: bool,
+        expected: usize,
+    ) -> Option<usize> {
+        let is_it = |at: &usize| {
+            self.topics.get(*at).is_some_and(|of| match by_id {
+                true => of.id == topic.topic_id,
+                false => *of.name == *topic.name,
+            })
+        };
+        Some(expected).filter(&is_it).or_else(|| (0..self.topics.len()).find(&is_it))
+    }
+
+    /// The entry of a topic's partition, `expected` first.
+    fn find_entry(&self, topic: usize, index: i32, expected: usize) -> Option<usize> {
+        let entries = self.topics.get(topic)?.entries.clone();
+        let is_it = |at: &usize| self.entries.get(*at).is_some_and(|entry| entry.index == index);
+        let first = entries.start + expected;
+        Some(first)
+            .filter(|at| entries.contains(at) && is_it(at))
+            .or_else(|| entries.clone().find(is_it))
     }
 }
 
@@ -184,9 +204,11 @@ impl<S: Selectable> Sender<S> {
         let throttle = response.throttle_time_ms;
         self.parts.client.throttle(produce.node, ApiKey::Produce, version, throttle, now);
         let by_id = version >= FIRST_VERSION_WITH_TOPIC_IDS;
-        for topic in &response.topics {
-            for partition in &topic.partitions {
-                let found = produce.find(&topic.name, topic.topic_id, by_id, partition.index);
+        self.learn_leaders(&produce, &response, by_id);
+        for (expected, topic) in response.topics.iter().enumerate() {
+            let Some(at_topic) = produce.find_topic(topic, by_id, expected) else { continue };
+            for (expected, partition) in topic.partitions.iter().enumerate() {
+                let found = produce.find_entry(at_topic, partition.index, expected);
                 // An entry of no request, or one said twice, changes nothing.
                 let Some(entry) = found.and_then(|at| produce.entries.get_mut(at)) else {
                     continue;
@@ -195,9 +217,7 @@ impl<S: Selectable> Sender<S> {
                 match entry.batch.take() {
                     // Its records expired in flight and were reported; now the partition may go on.
                     None => self.backs.done(entry.slot),
-                    Some(batch) => {
-                        self.on_partition(produce.node, batch, partition, &response, now)
-                    }
+                    Some(batch) => self.on_partition(produce.node, batch, partition, now),
                 }
             }
         }
@@ -211,7 +231,7 @@ impl<S: Selectable> Sender<S> {
                     batch.history.maybe_written = true;
                     let message: Arc<str> = "the response does not mention the partition".into();
                     batch.history.network_error = Some(message);
-                    self.retry_or_fail(batch, ErrorCode::NETWORK_EXCEPTION, now);
+                    self.retry_or_fail(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
                 }
             }
         }
@@ -222,7 +242,6 @@ impl<S: Selectable> Sender<S> {
         node: i32,
         mut batch: Outgoing,
         answer: &PartitionProduceResponse,
-        response: &ProduceResponse,
         now: Instant,
     ) {
         let (code, slot) = (answer.error_code, batch.partition.slot);
@@ -241,21 +260,35 @@ impl<S: Selectable> Sender<S> {
                 self.succeed(batch, answer.base_offset, answer.log_append_time_ms);
             }
             Outcome::Retry { .. } | Outcome::Fail { .. } => {
-                self.learn_leader(&batch, answer, response);
-                self.retry_or_fail(batch, code, now);
+                self.retry_or_fail(batch, code, Some(node), now);
             }
         }
     }
 
-    /// KIP-951: a broker that is not the leader may say who is.
-    fn learn_leader(
+    /// KIP-951: a broker that is not the leader may say who is. All partitions at once: each change
+    /// makes a snapshot.
+    fn learn_leaders(
         &mut self,
-        batch: &Outgoing,
-        answer: &PartitionProduceResponse,
+        produce: &ProduceInFlight,
         response: &ProduceResponse,
+        by_id: bool,
     ) {
-        let leader = &answer.current_leader;
-        if leader.leader_id < 0 {
+        let mut updates = Vec::new();
+        for (expected, topic) in response.topics.iter().enumerate() {
+            let named =
+                topic.partitions.iter().filter(|answer| answer.current_leader.leader_id >= 0);
+            for answer in named {
+                let of = produce.find_topic(topic, by_id, expected);
+                let Some(of) = of.and_then(|at| produce.topics.get(at)) else { break };
+                updates.push(LeaderUpdate {
+                    topic: &of.name,
+                    partition: answer.index,
+                    leader: answer.current_leader.leader_id,
+                    leader_epoch: answer.current_leader.leader_epoch,
+                });
+            }
+        }
+        if updates.is_empty() {
             return;
         }
         let endpoints: Vec<Node> = response
@@ -270,18 +303,21 @@ impl<S: Selectable> Sender<S> {
                 })
             })
             .collect();
-        let update = LeaderUpdate {
-            topic: &batch.partition.topic,
-            partition: batch.partition.index,
-            leader: leader.leader_id,
-            leader_epoch: leader.leader_epoch,
-        };
-        // The next pass follows the new snapshot, if it is one.
-        self.parts.metadata.update_leaders(&[update], &endpoints);
+        if !self.parts.metadata.update_leaders(&updates, &endpoints).topics.is_empty() {
+            // Now, so that what this response refuses is sent to them without a pause.
+            self.follow_nodes();
+            self.follow_leaders();
+        }
     }
 
-    /// What the pure function decides, done.
-    fn retry_or_fail(&mut self, mut batch: Outgoing, code: ErrorCode, now: Instant) {
+    /// What the pure function decides, done. `answered`: by which node; `None` if no answer came.
+    fn retry_or_fail(
+        &mut self,
+        mut batch: Outgoing,
+        code: ErrorCode,
+        answered: Option<i32>,
+        now: Instant,
+    ) {
         let slot = batch.partition.slot;
         match decide(code, batch.history.attempts, self.parts.settings.retries) {
             Outcome::Success => {
@@ -290,16 +326,25 @@ impl<S: Selectable> Sender<S> {
             }
             Outcome::Retry { refresh, maybe_written } => {
                 batch.history.maybe_written |= maybe_written;
-                if refresh {
+                let leader = batch.partition.leader();
+                let moved = leader != NO_LEADER && answered.is_some_and(|node| node != leader);
+                if refresh && !moved {
                     self.parts.metadata.request_update_of(&batch.partition.topic, now);
                 }
-                let backoff = self.backoff(batch.history.attempts);
+                // Backing off is for a broker that refused; another one leads by now.
+                let backoff = match moved {
+                    true => Duration::ZERO,
+                    false => self.backoff(batch.history.attempts),
+                };
                 self.backs.reenqueue(batch, now.after(backoff));
             }
             Outcome::Fail { maybe_written } => {
                 batch.history.maybe_written |= maybe_written;
                 self.backs.done(slot);
-                self.fail_answered(batch, code, now);
+                match answered {
+                    Some(_) => self.fail_answered(batch, code, now),
+                    None => self.fail_unanswered(batch, code, now),
+                }
             }
         }
     }
@@ -326,7 +371,7 @@ impl<S: Selectable> Sender<S> {
             };
             batch.history.network_error = Some(Arc::clone(why));
             if written {
-                self.retry_or_fail(batch, ErrorCode::NETWORK_EXCEPTION, now);
+                self.retry_or_fail(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
             } else {
                 // It never left: no attempt, and no doubt about it.
                 batch.history.attempts = batch.history.attempts.saturating_sub(1);
@@ -337,28 +382,27 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Reports what is in flight for a partition and has reached its deadline; the partition stays
-    /// muted until the request's end is known, and so does the memory.
-    pub(super) fn expire_in_flight(&mut self, slot: u32, now: Instant) {
+    /// Reports what is in flight for these partitions (ascending) and has reached its deadline; a
+    /// partition stays muted until the request's end is known, and so does the memory.
+    pub(super) fn expire_in_flight(&mut self, slots: &[u32], now: Instant) {
         let timeout = self.parts.settings.delivery_timeout;
         let mut expired = Vec::new();
-        let mut next = Instant::NEVER;
         for produce in self.produces.values_mut() {
-            for entry in produce.entries.iter_mut().filter(|entry| entry.slot == slot) {
+            let looked_at = |entry: &&mut Entry| slots.binary_search(&entry.slot).is_ok();
+            for entry in produce.entries.iter_mut().filter(looked_at) {
                 let Some(batch) = &entry.batch else { continue };
                 let deadline = batch.deadline(timeout);
                 if deadline <= now {
                     expired.extend(entry.batch.take());
                 } else {
-                    next = next.min(deadline);
+                    self.backs.file_expiry(entry.slot, deadline);
                 }
             }
         }
-        expired.sort_by_key(|batch| batch.number);
+        expired.sort_by_key(|batch| (batch.partition.slot, batch.number));
         for batch in expired {
             self.fail_expired(batch, now, true);
         }
-        self.backs.file_expiry(slot, next);
     }
 }
 
