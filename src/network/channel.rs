@@ -1,5 +1,5 @@
-//! KafkaChannel: one connection to one broker. It owns the transport, and so the descriptor, the requests to be written
-//! and the bytes of responses. Network thread only.
+//! KafkaChannel: one connection to one broker. It owns the transport, and so the descriptor, the
+//! requests to be written and the bytes of responses. Network thread only.
 
 use crate::network::receive::{Left, ReceiveBuffer, ReceiveError};
 use crate::network::selector::ConnectionId;
@@ -20,7 +20,8 @@ pub(super) struct KafkaChannel<T> {
     transport: T,
     sends: SendQueue,
     receive: ReceiveBuffer,
-    /// The transport took less than it was offered: it is not asked again before the selector reports it.
+    /// The transport took less than it was offered: it is not asked again before the selector
+    /// reports it.
     blocked: bool,
     /// The peer has said that it sends no more.
     closed: bool,
@@ -49,7 +50,8 @@ impl<T: Transport> KafkaChannel<T> {
         self.sends.push(send);
     }
 
-    /// Writes what the transport takes. Adds to `completed` the requests that are written, also before an error.
+    /// Writes what the transport takes. Adds to `completed` the requests that are written, also
+    /// before an error.
     pub(super) fn write(&mut self, completed: &mut usize) -> io::Result<()> {
         if !self.blocked {
             self.sends.write_to(&mut self.transport, completed)?;

@@ -114,10 +114,10 @@ impl<S: Selectable> NetworkClient<S> {
         self.selector.waker()
     }
 
-    /// Says which nodes there are: all of them, each time. One that is no longer there gets no new requests, finishes what
-    /// is in flight, and its connection is closed. One whose host or port changed loses its connection at once.
+    /// Says which nodes there are: all of them, each time. One that is no longer there gets no new
+    /// requests, finishes what is in flight, and its connection is closed. One whose host or port
+    /// changed loses its connection at once.
     pub fn set_nodes(&mut self, nodes: &[(i32, Arc<str>, u16)]) {
-        let now = self.clock.now();
         let old = std::mem::take(&mut self.order);
         for (id, host, port) in nodes {
             let moved = match self.nodes.get_mut(id) {
@@ -135,7 +135,7 @@ impl<S: Selectable> NetworkClient<S> {
                 }
             };
             if let Some(error) = moved {
-                self.remove(*id, error, now);
+                self.remove(*id, error);
                 self.nodes.insert(*id, Node::new(host, *port));
             }
             if !self.order.contains(id) {
@@ -144,7 +144,7 @@ impl<S: Selectable> NetworkClient<S> {
         }
         for id in old {
             if !self.order.contains(&id) {
-                self.leave(id, now);
+                self.leave(id);
             }
         }
     }
@@ -154,8 +154,9 @@ impl<S: Selectable> NetworkClient<S> {
         &self.order
     }
 
-    /// Whether a request may be sent to the node now: connected, versions known, not throttled, fewer than the maximum in
-    /// flight. If it is not connected this connects, once the backoff after the last failure is over.
+    /// Whether a request may be sent to the node now: connected, versions known, not throttled,
+    /// fewer than the maximum in flight. If it is not connected this connects, once the backoff
+    /// after the last failure is over.
     pub fn ready(&mut self, node: i32, now: Instant) -> bool {
         let max_in_flight = self.config.max_in_flight;
         let Some(found) = self.nodes.get_mut(&node) else { return false };
@@ -179,8 +180,9 @@ impl<S: Selectable> NetworkClient<S> {
         false
     }
 
-    /// How long nothing but time can make the node ready: the rest of its throttling or its backoff. Zero if it is ready or
-    /// may be connected, [`Duration::MAX`] if an event will tell (connecting, too much in flight) or nothing will (unknown).
+    /// How long nothing but time can make the node ready: the rest of its throttling or its
+    /// backoff. Zero if it is ready or may be connected, [`Duration::MAX`] if an event will tell
+    /// (connecting, too much in flight) or nothing will (unknown).
     pub fn poll_delay(&self, node: i32, now: Instant) -> Duration {
         let Some(node) = self.nodes.get(&node).filter(|node| !node.leaving) else {
             return Duration::MAX;
@@ -213,8 +215,8 @@ impl<S: Selectable> NetworkClient<S> {
         self.nodes.get(&node).map_or(0, |node| node.in_flight.len())
     }
 
-    /// Whether requests to the node wait for the socket to take them. More of them would only fill memory; waiting makes
-    /// the next one larger.
+    /// Whether requests to the node wait for the socket to take them. More of them would only fill
+    /// memory; waiting makes the next one larger.
     pub fn is_sending(&self, node: i32) -> bool {
         self.nodes.get(&node).is_some_and(|node| node.in_flight.is_sending())
     }
@@ -224,7 +226,8 @@ impl<S: Selectable> NetworkClient<S> {
         self.nodes.values().any(|node| !node.in_flight.is_empty())
     }
 
-    /// Why the last connection, or the last attempt to make one, failed; forgotten when a request goes well.
+    /// Why the last connection, or the last attempt to make one, failed; forgotten when a request
+    /// goes well.
     pub fn last_error(&self, node: i32) -> Option<&NetworkError> {
         self.nodes.get(&node)?.last_error.as_ref()
     }
@@ -234,9 +237,10 @@ impl<S: Selectable> NetworkClient<S> {
         self.nodes.get(&node).map(|node| &node.address)
     }
 
-    /// The node to ask for something that any node knows (KIP-302 and later): from a random one on, the first that is ready and
-    /// has nothing in flight; else the ready one with the fewest in flight; else one that is connecting; else the one that may
-    /// be connected whose last attempt is the longest ago. Not those that are throttled.
+    /// The node to ask for something that any node knows (KIP-302 and later): from a random one on,
+    /// the first that is ready and has nothing in flight; else the ready one with the fewest in
+    /// flight; else one that is connecting; else the one that may be connected whose last attempt
+    /// is the longest ago. Not those that are throttled.
     pub fn least_loaded_node(&self, now: Instant) -> Option<i32> {
         let count = self.order.len();
         let start = usize::try_from(self.rng.below(count as u64)).unwrap_or(0);
@@ -273,7 +277,8 @@ impl<S: Selectable> NetworkClient<S> {
         fewest.map(|(_, id)| id).or(connecting).or(oldest.map(|(_, id)| id))
     }
 
-    /// The highest version of an API that the node and the caller have in common. The node must be connected.
+    /// The highest version of an API that the node and the caller have in common. The node must be
+    /// connected.
     pub fn api_version(&self, node: i32, key: ApiKey, ours: RangeInclusive<i16>) -> Result<i16> {
         let found = self.nodes.get(&node).filter(|found| found.is_ready());
         let Some(found) = found else {
@@ -285,8 +290,8 @@ impl<S: Selectable> NetworkClient<S> {
         })
     }
 
-    /// Sends a request to a node that was [`ready`](Self::ready): it is written by the next poll. Its outcome is one event, in
-    /// any case.
+    /// Sends a request to a node that was [`ready`](Self::ready): it is written by the next poll.
+    /// Its outcome is one event, in any case.
     pub fn send(&mut self, node: i32, request: ClientRequest, now: Instant) {
         let ClientRequest { api, version, body, token, expects_response, timeout } = request;
         let refused = match self.nodes.get(&node) {
@@ -343,8 +348,9 @@ impl<S: Selectable> NetworkClient<S> {
         Ok(())
     }
 
-    /// A response said `throttle_time_ms`: the node gets no request until that is over, and what is in flight gets that
-    /// much more time (KIP-219). Nothing happens for versions whose broker waits itself.
+    /// A response said `throttle_time_ms`: the node gets no request until that is over, and what is
+    /// in flight gets that much more time (KIP-219). Nothing happens for versions whose broker
+    /// waits itself.
     pub fn throttle(
         &mut self,
         node: i32,
@@ -363,8 +369,8 @@ impl<S: Selectable> NetworkClient<S> {
         }
     }
 
-    /// Closes the connection to a node, if there is one: what is in flight fails. It may be connected again after the
-    /// reconnect backoff.
+    /// Closes the connection to a node, if there is one: what is in flight fails. It may be
+    /// connected again after the reconnect backoff.
     pub fn disconnect(&mut self, node: i32, why: &str) {
         let now = self.clock.now();
         let Some(found) = self.nodes.get_mut(&node) else { return };
@@ -383,13 +389,12 @@ impl<S: Selectable> NetworkClient<S> {
 
     /// Closes every connection and forgets every node. Each request that had no outcome fails.
     pub fn close(&mut self, events: &mut Vec<ClientEvent>) {
-        let now = self.clock.now();
         let mut ids: Vec<i32> = self.nodes.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
             if let Some(node) = self.nodes.get(&id) {
                 let error = node.error(ErrorKind::Disconnected, "the producer closes");
-                self.remove(id, error, now);
+                self.remove(id, error);
             }
         }
         self.order.clear();
@@ -397,20 +402,20 @@ impl<S: Selectable> NetworkClient<S> {
     }
 
     /// A node that is no longer in the cluster.
-    fn leave(&mut self, id: i32, now: Instant) {
+    fn leave(&mut self, id: i32) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.leaving = true;
         if node.is_ready() && !node.in_flight.is_empty() {
             return;
         }
         let error = node.error(ErrorKind::Disconnected, "the node is no longer in the cluster");
-        self.remove(id, error, now);
+        self.remove(id, error);
     }
 
     /// Forgets a node; what is in flight fails.
-    fn remove(&mut self, id: i32, error: NetworkError, now: Instant) {
+    fn remove(&mut self, id: i32, error: NetworkError) {
         let connected = self.nodes.get(&id).is_some_and(Node::is_ready);
-        self.close_channel(id, &error, now);
+        self.close_channel(id, &error);
         if let Some(node) = self.nodes.remove(&id) {
             self.timers.remove(&(node.timer, id));
             self.tickets.remove(&node.ticket);
@@ -438,7 +443,8 @@ impl<S: Selectable> NetworkClient<S> {
         }
     }
 
-    /// How long the poll may wait: not beyond what is due, and not at all if there is something to tell or to read.
+    /// How long the poll may wait: not beyond what is due, and not at all if there is something to
+    /// tell or to read.
     fn poll_timeout(&self, wanted: Option<Duration>, now: Instant) -> Option<Duration> {
         if !self.events.is_empty() || !self.unread.is_empty() {
             return Some(Duration::ZERO);

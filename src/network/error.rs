@@ -1,5 +1,6 @@
-//! Why a connection, or a request on it, failed: a kind for code, the address and the operating system's words for
-//! people. Also the recognition of peers that are not Kafka, by the first bytes of what they answer.
+//! Why a connection, or a request on it, failed: a kind for code, the address and the operating
+//! system's words for people. Also the recognition of peers that are not Kafka, by the first bytes
+//! of what they answer.
 
 use crate::error::{Error, RETRIABLE, status};
 use std::fmt;
@@ -42,7 +43,8 @@ pub enum ErrorKind {
     Reset,
     /// The peer does not speak Kafka's protocol.
     NotKafka(Peer),
-    /// The peer speaks Kafka's protocol, wrongly: a size, a correlation id, a response that cannot be.
+    /// The peer speaks Kafka's protocol, wrongly: a size, a correlation id, a response that cannot
+    /// be.
     Protocol,
     /// The two sides have no version of an API in common.
     UnsupportedVersion,
@@ -98,22 +100,22 @@ impl fmt::Display for NetworkError {
 impl std::error::Error for NetworkError {}
 
 impl From<NetworkError> for Error {
-    /// Every failure of a connection may pass: the next attempt may reach another address or a repaired broker.
+    /// Every failure of a connection may pass: the next attempt may reach another address or a
+    /// repaired broker.
     fn from(error: NetworkError) -> Error {
         Error::new(error.status(), error.to_string()).with(RETRIABLE)
     }
 }
 
-/// Names a peer by the first bytes of an answer whose frame size cannot be: the kind, and a sentence for the user.
+/// Names a peer by the first bytes of an answer whose frame size cannot be: the kind, and a
+/// sentence for the user.
 pub(super) fn recognise(head: &[u8]) -> (Peer, String) {
-    // TLS record: content type 20..=23, major version 3. An alert is what a TLS listener says to plaintext.
+    // TLS record: content type 20..=23, major version 3. An alert is what a TLS listener says to
+    // plaintext.
     if let [20..=23, 3, 0..=4, ..] = head {
-        return (
-            Peer::Tls,
-            "looks like a TLS port: it answered with a TLS record; set security.protocol to match the listener, or use \
-             the port of its PLAINTEXT listener"
-                .into(),
-        );
+        let text = "looks like a TLS port: it answered with a TLS record; set security.protocol to \
+                    match the listener, or use the port of its PLAINTEXT listener";
+        return (Peer::Tls, text.into());
     }
     let quote = quote(head);
     if head.starts_with(b"HTTP") || starts_with_ignoring_case(head, &[b"<html", b"<!doc"]) {

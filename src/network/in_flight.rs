@@ -1,8 +1,9 @@
 //! InFlightRequests: what was asked of one node and has no outcome yet, in order.
 //!
-//! Network thread only. A request enters `sending` when it is given to the channel and leaves it when its last byte is
-//! written: to its outcome if it needs no response (acks=0), else into `awaiting`, which it leaves when the response
-//! comes. Kafka answers in order, so only the oldest of `awaiting` can be answered. Correlation ids count per connection.
+//! Network thread only. A request enters `sending` when it is given to the channel and leaves it
+//! when its last byte is written: to its outcome if it needs no response (acks=0), else into
+//! `awaiting`, which it leaves when the response comes. Kafka answers in order, so only the oldest
+//! of `awaiting` can be answered. Correlation ids count per connection.
 
 use crate::clock::Instant;
 use crate::protocol::ApiKey;
@@ -49,8 +50,9 @@ pub(super) struct InFlightRequests {
 }
 
 impl InFlightRequests {
-    /// The id for the next request of this connection. Java keeps the last eight of the positive ids for SASL; since the
-    /// oldest request is the only one that can be answered, and ids of one connection are 2^32 apart, that isn't needed.
+    /// The id for the next request of this connection. Java keeps the last eight of the positive
+    /// ids for SASL; since the oldest request is the only one that can be answered, and ids of one
+    /// connection are 2^32 apart, that isn't needed.
     pub(super) fn next_correlation_id(&mut self) -> i32 {
         let id = self.next_correlation_id;
         self.next_correlation_id = id.wrapping_add(1);
@@ -68,7 +70,8 @@ impl InFlightRequests {
         self.sending.push_front(request);
     }
 
-    /// The oldest request in `sending` is written to its last byte: gives it back if that was all that it needed.
+    /// The oldest request in `sending` is written to its last byte: gives it back if that was all
+    /// that it needed.
     pub(super) fn written(&mut self) -> Option<InFlightRequest> {
         let request = self.sending.pop_back()?;
         if !request.expects_response {
@@ -128,8 +131,9 @@ impl InFlightRequests {
         }
     }
 
-    /// The connection is gone: everything leaves, oldest first, with whether any byte of it may have reached the broker.
-    /// `begun`: whether the oldest of `sending` was begun; at most one ever is.
+    /// The connection is gone: everything leaves, oldest first, with whether any byte of it may
+    /// have reached the broker. `begun`: whether the oldest of `sending` was begun; at most one
+    /// ever is.
     pub(super) fn fail_all(
         &mut self,
         begun: bool,

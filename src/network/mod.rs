@@ -1,21 +1,24 @@
 //! Connections: requests to brokers and responses back, over sockets that nobody waits for.
 //!
-//! [`NetworkClient`] is the room's door. The sender asks whether a node is [`ready`](NetworkClient::ready), which connects if
-//! need be, chooses a version for what it wants to say, [`sends`](NetworkClient::send) and [`polls`](NetworkClient::poll).
-//! Each request that was sent gets exactly one of [`ClientEvent::Response`], [`ClientEvent::Sent`] and
+//! [`NetworkClient`] is the room's door. The sender asks whether a node is
+//! [`ready`](NetworkClient::ready), which connects if need be, chooses a version for what it wants
+//! to say, [`sends`](NetworkClient::send) and [`polls`](NetworkClient::poll). Each request that was
+//! sent gets exactly one of [`ClientEvent::Response`], [`ClientEvent::Sent`] and
 //! [`ClientEvent::Failed`], whatever happens.
 //!
-//! The whole room belongs to the network thread, which blocks nowhere but in the selector's poll. Two things are shared
-//! with other threads: the waker, and the queues of the resolver's helpers. What the bodies of requests and responses mean
-//! is none of this room's business, except for ApiVersions, by which a connection begins.
+//! The whole room belongs to the network thread, which blocks nowhere but in the selector's poll.
+//! Two things are shared with other threads: the waker, and the queues of the resolver's helpers.
+//! What the bodies of requests and responses mean is none of this room's business, except for
+//! ApiVersions, by which a connection begins.
 //!
-//! From the outside in: `client` (nodes, who may be sent what), `client/setup` (from a name to a connection that is ready),
-//! `client/io` (the poll: bytes, timeouts), `node` (what is known of one node), `in_flight` (what awaits an outcome), `channel`
-//! (one connection) with `send` and `receive` (its two directions), `transport` (its bytes), `selector` (which is ready),
-//! `resolver` (names), `versions` (who speaks what), `error`.
+//! From the outside in: `client` (nodes, who may be sent what), `client/setup` (from a name to a
+//! connection that is ready), `client/io` (the poll: bytes, timeouts), `node` (what is known of one
+//! node), `in_flight` (what awaits an outcome), `channel` (one connection) with `send` and
+//! `receive` (its two directions), `transport` (its bytes), `selector` (which is ready), `resolver`
+//! (names), `versions` (who speaks what), `error`.
 //!
-//! KIP-35, 511 (ApiVersions), 219 (throttling), 580, 601 (backoff, set-up timeout), 302, 602 (all addresses of a name),
-//! 899 in part (names are resolved anew for each attempt).
+//! KIP-35, 511 (ApiVersions), 219 (throttling), 580, 601 (backoff, set-up timeout), 302, 602 (all
+//! addresses of a name), 899 in part (names are resolved anew for each attempt).
 
 use crate::clock::Instant;
 use crate::config::Settings;
@@ -93,7 +96,8 @@ pub struct ClientRequest {
     pub api: ApiKey,
     /// As [`NetworkClient::api_version`] chose it on this connection.
     pub version: i16,
-    /// The body in pieces, without header. They are held until they are written or the connection is gone.
+    /// The body in pieces, without header. They are held until they are written or the connection
+    /// is gone.
     pub body: Vec<Bytes>,
     /// Comes back in the request's event.
     pub token: u64,

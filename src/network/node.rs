@@ -1,5 +1,5 @@
-//! One node of the cluster as the client sees it: where it is, how far its connection is, what is in flight, when something
-//! is due. Network thread only.
+//! One node of the cluster as the client sees it: where it is, how far its connection is, what is
+//! in flight, when something is due. Network thread only.
 
 use crate::clock::Instant;
 use crate::network::channel::KafkaChannel;
@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Idle deadlines are rounded up to this, so that many connections that become idle wake the thread once.
+/// Idle deadlines are rounded up to this, so that many connections that become idle wake the thread
+/// once.
 const IDLE_GRID_US: u64 = 500_000;
 /// How many addresses of a name an error lists.
 const ERRORS_LISTED: usize = 4;
@@ -176,7 +177,8 @@ impl<T> Node<T> {
         }
     }
 
-    /// What came of an attempt that tried all addresses: one error of the most telling kind, with all the sentences.
+    /// What came of an attempt that tried all addresses: one error of the most telling kind, with
+    /// all the sentences.
     pub(super) fn attempt_error(&mut self) -> NetworkError {
         let tried = std::mem::take(&mut self.tried);
         let telling = |kind: ErrorKind| match kind {

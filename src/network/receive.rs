@@ -1,8 +1,8 @@
 //! The responses of one connection, from bytes to frames.
 //!
-//! Small frames are cut out of one fixed buffer, so that one read usually brings a whole response, or several. A frame
-//! that does not fit there gets a buffer of its own, after its size was checked against the cap, and that buffer grows
-//! with what arrived, never by what the peer claims.
+//! Small frames are cut out of one fixed buffer, so that one read usually brings a whole response,
+//! or several. A frame that does not fit there gets a buffer of its own, after its size was checked
+//! against the cap, and that buffer grows with what arrived, never by what the peer claims.
 
 use crate::network::transport::Transport;
 use crate::protocol::api::{LENGTH_BYTES, frame_len};
@@ -70,8 +70,9 @@ impl ReceiveBuffer {
         self.frame_max = frame_max;
     }
 
-    /// Reads what is there, but not much more than `budget`, and appends the frames (without their sizes), also those
-    /// before an error. `to_the_end`: the peer has closed, so that a short read does not mean that nothing is left.
+    /// Reads what is there, but not much more than `budget`, and appends the frames (without their
+    /// sizes), also those before an error. `to_the_end`: the peer has closed, so that a short read
+    /// does not mean that nothing is left.
     pub(super) fn read_from(
         &mut self,
         transport: &mut impl Transport,
@@ -117,7 +118,8 @@ impl ReceiveBuffer {
             }
             return &mut large.bytes[large.filled..];
         }
-        // What is left of the last read is less than a frame that fits: moved to the front, it leaves room.
+        // What is left of the last read is less than a frame that fits: moved to the front, it
+        // leaves room.
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -178,7 +180,8 @@ mod tests {
     use std::collections::VecDeque;
     use std::io::IoSlice;
 
-    /// Gives the chunks, one a read, split where the buffer is smaller; then `WouldBlock`, or the end.
+    /// Gives the chunks, one a read, split where the buffer is smaller; then `WouldBlock`, or the
+    /// end.
     #[derive(Default)]
     struct Chunks {
         chunks: VecDeque<Vec<u8>>,

@@ -1,15 +1,16 @@
-//! Names to addresses, without blocking the network thread: getaddrinfo runs on helper threads that are started when
-//! there is something to resolve and end when there is nothing left.
+//! Names to addresses, without blocking the network thread: getaddrinfo runs on helper threads that
+//! are started when there is something to resolve and end when there is nothing left.
 //!
-//! `Shared` is guarded by its mutex, held for pushes and pops only. Answers come back through a queue; the waker tells the
-//! network thread to look at it.
+//! `Shared` is guarded by its mutex, held for pushes and pops only. Answers come back through a
+//! queue; the waker tells the network thread to look at it.
 
 use crate::sync::{Wake, lock};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 
-/// How many names may be resolved at once: a name server that is slow for one name must not hold up the others.
+/// How many names may be resolved at once: a name server that is slow for one name must not hold up
+/// the others.
 const HELPERS_MAX: usize = 4;
 
 /// A name to resolve.
@@ -81,7 +82,8 @@ impl std::fmt::Debug for SystemResolver {
 
 impl Drop for SystemResolver {
     fn drop(&mut self) {
-        // A helper inside getaddrinfo can't be interrupted: it finds nothing more to do when it comes back.
+        // A helper inside getaddrinfo can't be interrupted: it finds nothing more to do when it
+        // comes back.
         lock(&self.shared.state).queries.clear();
     }
 }
@@ -121,7 +123,8 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// A helper's life. Whoever finds the queue empty says goodbye under the same lock, so that a query can't be left behind.
+/// A helper's life. Whoever finds the queue empty says goodbye under the same lock, so that a query
+/// can't be left behind.
 fn help(shared: &Shared) {
     loop {
         let query = {

@@ -1,4 +1,5 @@
-//! Which connections can be read or written: a trait, so that the simulator can stand in, and mio's epoll behind it.
+//! Which connections can be read or written: a trait, so that the simulator can stand in, and mio's
+//! epoll behind it.
 //!
 //! Network thread only, but for the waker. Its poll is the only place where that thread waits.
 
@@ -36,7 +37,8 @@ pub trait Selectable {
     /// The bytes of a connection.
     type Transport: Transport;
 
-    /// Starts connecting to `address`; a connection that is made, or fails, is reported as writable.
+    /// Starts connecting to `address`; a connection that is made, or fails, is reported as
+    /// writable.
     fn open(
         &mut self,
         connection: ConnectionId,
@@ -47,7 +49,8 @@ pub trait Selectable {
     /// Ends a connection: it is not reported again.
     fn close(&mut self, connection: ConnectionId, transport: Self::Transport);
 
-    /// Waits until a connection is ready, the waker is used or the time is over (`None`: never), and appends to `ready`.
+    /// Waits until a connection is ready, the waker is used or the time is over (`None`: never),
+    /// and appends to `ready`.
     fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<()>;
 
     /// Ends the current or the next poll early, from any thread.
@@ -67,7 +70,8 @@ struct PollWaker(Waker);
 
 impl Wake for PollWaker {
     fn wake(&self) {
-        // Its eventfd lives as long as the waker, and a full counter means that the poll is woken already.
+        // Its eventfd lives as long as the waker, and a full counter means that the poll is woken
+        // already.
         let _ = self.0.wake();
     }
 }
@@ -91,7 +95,8 @@ impl Selectable for Selector {
         options: &SocketOptions,
     ) -> io::Result<PlaintextTransport> {
         let mut transport = PlaintextTransport::connect(address, options)?;
-        // Once, for both: with edges a writable socket costs nothing while there is nothing to write.
+        // Once, for both: with edges a writable socket costs nothing while there is nothing to
+        // write.
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(transport.stream(), Token(connection.0), interest)?;
         Ok(transport)

@@ -1,9 +1,10 @@
-//! The requests that one connection has to write, strictly one after another: lists of pieces, and a cursor that walks
-//! them.
+//! The requests that one connection has to write, strictly one after another: lists of pieces, and
+//! a cursor that walks them.
 //!
-//! A request's list of pieces is built once, by whoever made the request; it may have tens of thousands. Each write takes
-//! a window of up to 1024 pieces from the cursor on, and the cursor moves by what was written, at any byte. Pieces are
-//! counted references to the accumulator's slabs: they are let go of when the request is written or the connection gone.
+//! A request's list of pieces is built once, by whoever made the request; it may have tens of
+//! thousands. Each write takes a window of up to 1024 pieces from the cursor on, and the cursor
+//! moves by what was written, at any byte. Pieces are counted references to the accumulator's
+//! slabs: they are let go of when the request is written or the connection gone.
 
 use crate::network::transport::Transport;
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use std::io::{self, IoSlice};
 
 /// What one system call takes (`UIO_MAXIOV`).
 const PIECES_PER_WRITE: usize = 1024;
-/// No further piece is offered beyond this, so that a write never falls short for any other reason than that the socket
-/// is full (the kernel takes 2 GiB at most).
+/// No further piece is offered beyond this, so that a write never falls short for any other reason
+/// than that the socket is full (the kernel takes 2 GiB at most).
 const BYTES_PER_WRITE: usize = 64 << 20;
 
 /// A request as bytes: its head (length and header), and the pieces of its body.
@@ -64,8 +65,8 @@ impl SendQueue {
         self.piece > 0 || self.offset > 0
     }
 
-    /// Writes until all is written or the transport takes no more, which is `Ok` too. Adds to `completed` the requests
-    /// whose last byte was written, also before an error.
+    /// Writes until all is written or the transport takes no more, which is `Ok` too. Adds to
+    /// `completed` the requests whose last byte was written, also before an error.
     pub(super) fn write_to(
         &mut self,
         transport: &mut impl Transport,
@@ -76,8 +77,8 @@ impl SendQueue {
             let (pieces, offered) = self.fill(&mut window);
             let window = window.get(..pieces).unwrap_or_default();
             let written = match transport.write(window) {
-                // Nothing but empty pieces was left, or the transport takes nothing without saying why: trying again
-                // would go on for ever.
+                // Nothing but empty pieces was left, or the transport takes nothing without saying
+                // why: trying again would go on for ever.
                 Ok(0) if offered > 0 => {
                     let text = format!("the socket took 0 of {offered} bytes");
                     return Err(io::Error::new(io::ErrorKind::WriteZero, text));
@@ -118,7 +119,8 @@ impl SendQueue {
         (count, bytes)
     }
 
-    /// Moves the cursor over `written` bytes, and over empty pieces; gives the number of requests that it left behind.
+    /// Moves the cursor over `written` bytes, and over empty pieces; gives the number of requests
+    /// that it left behind.
     fn advance(&mut self, mut written: usize) -> usize {
         let mut completed = 0;
         while let Some(send) = self.sends.front() {

@@ -1,6 +1,8 @@
-//! The bytes of one connection: a trait, so that TLS and a simulator can stand in, and TCP without TLS.
+//! The bytes of one connection: a trait, so that TLS and a simulator can stand in, and TCP without
+//! TLS.
 //!
-//! Network thread only. Nothing here blocks: a socket that has nothing to give or takes nothing says `WouldBlock`.
+//! Network thread only. Nothing here blocks: a socket that has nothing to give or takes nothing
+//! says `WouldBlock`.
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -26,8 +28,9 @@ pub struct SocketOptions {
 
 /// The bytes of one connection.
 ///
-/// The contract is that of an edge-triggered socket: `read` and `write` that did less than asked for are not called again
-/// before the selector reports the connection, except that a `read` after the peer closed gives 0.
+/// The contract is that of an edge-triggered socket: `read` and `write` that did less than asked
+/// for are not called again before the selector reports the connection, except that a `read` after
+/// the peer closed gives 0.
 pub trait Transport: Send {
     /// Whether the connection stands; an error if it never will.
     fn finish_connect(&mut self) -> io::Result<bool>;
@@ -55,7 +58,8 @@ impl PlaintextTransport {
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
         socket.set_tcp_keepalive(&keepalive)?;
-        // Before connecting: the receive buffer bounds the window scale that the handshake announces.
+        // Before connecting: the receive buffer bounds the window scale that the handshake
+        // announces.
         if let Some(size) = options.send_buffer {
             socket.set_send_buffer_size(size)?;
         }
@@ -85,8 +89,8 @@ impl Transport for PlaintextTransport {
             return Err(error);
         }
         match self.stream.peer_addr() {
-            // A port of the ephemeral range without a listener may be given to this very socket: TCP then connects it
-            // to itself, and the request would come back as the answer.
+            // A port of the ephemeral range without a listener may be given to this very socket:
+            // TCP then connects it to itself, and the request would come back as the answer.
             Ok(peer) if self.stream.local_addr()? == peer => Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 "nobody listens there: the connection met itself",
@@ -102,8 +106,8 @@ impl Transport for PlaintextTransport {
     }
 
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        // Not `write_vectored`: that is writev(2), which raises SIGPIPE where the peer is gone, and the process is not
-        // ours to kill.
+        // Not `write_vectored`: that is writev(2), which raises SIGPIPE where the peer is gone, and
+        // the process is not ours to kill.
         self.stream.try_io(|| {
             SockRef::from(&self.stream).send_vectored_with_flags(pieces, libc::MSG_NOSIGNAL)
         })

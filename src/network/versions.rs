@@ -1,11 +1,12 @@
-//! What one broker speaks, and which version both sides choose. Known per connection: a broker may be upgraded meanwhile.
+//! What one broker speaks, and which version both sides choose. Known per connection: a broker may
+//! be upgraded meanwhile.
 
 use crate::protocol::ApiKey;
 use crate::protocol::messages::{ApiVersion, ApiVersionsResponse};
 use std::ops::RangeInclusive;
 
-/// Brokers from 4.0 on advertise Produce v0 to v2 for the sake of old clients that look there, and refuse them
-/// (KAFKA-18659).
+/// Brokers from 4.0 on advertise Produce v0 to v2 for the sake of old clients that look there, and
+/// refuse them (KAFKA-18659).
 const PRODUCE_MIN: i16 = 3;
 
 /// What a broker advertised on a connection.
@@ -33,15 +34,15 @@ impl NodeApiVersions {
         }
         let advice = if theirs.max_version < min { "broker" } else { "client" };
         Err(format!(
-            "no version of {key} in common: the broker speaks v{} to v{}, this client v{min} to v{max}; upgrade the \
-             {advice}",
+            "no version of {key} in common: the broker speaks v{} to v{}, this client v{min} to \
+             v{max}; upgrade the {advice}",
             theirs.min_version, theirs.max_version
         ))
     }
 }
 
-/// Whether a response of this version says that the *client* is to pause, the broker having answered at once (KIP-219);
-/// before, the broker had waited itself.
+/// Whether a response of this version says that the *client* is to pause, the broker having
+/// answered at once (KIP-219); before, the broker had waited itself.
 pub(super) fn client_throttles(key: ApiKey, version: i16) -> bool {
     let first = match key {
         ApiKey::Produce | ApiKey::Metadata => 6,

@@ -6,7 +6,7 @@ use crate::error::{Error, FATAL, Result, status};
 use crate::log::Level;
 use crate::network::ClientEvent;
 use crate::network::error::{ErrorKind, NetworkError, recognise};
-use crate::network::in_flight::{InFlightRequest, Owner};
+use crate::network::in_flight::{InFlightRequest, InFlightRequests, Owner};
 use crate::network::node::ConnectionState;
 use crate::network::receive::{Left, ReceiveError};
 use crate::network::selector::{Readiness, Selectable};
@@ -18,9 +18,10 @@ use std::time::Duration;
 const UNREAD_GRACE: Duration = Duration::from_millis(1);
 
 impl<S: Selectable> NetworkClient<S> {
-    /// Writes, waits up to `timeout` (`None`: for as long as nothing happens), reads, and appends what happened. Returns early
-    /// when anything was done, when something was due, or after the waker was used. An error means that nothing can be polled any
-    /// more: the process has closed descriptors that are not its own.
+    /// Writes, waits up to `timeout` (`None`: for as long as nothing happens), reads, and appends
+    /// what happened. Returns early when anything was done, when something was due, or after the
+    /// waker was used. An error means that nothing can be polled any more: the process has closed
+    /// descriptors that are not its own.
     pub fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<ClientEvent>) -> Result<()> {
         let now = self.clock.now();
         self.write_unwritten(now);
@@ -65,7 +66,8 @@ impl<S: Selectable> NetworkClient<S> {
                 self.unwritten.push(id);
             }
         }
-        // First what the peer says: if writing fails, its reason or its last responses may lie there.
+        // First what the peer says: if writing fails, its reason or its last responses may lie
+        // there.
         if readiness.readable || readiness.closed {
             self.read(id, now);
         }
@@ -73,7 +75,8 @@ impl<S: Selectable> NetworkClient<S> {
 
     /// Writes what was given to the channels.
     fn write_unwritten(&mut self, now: Instant) {
-        // Failing connections may add to it, by connecting anew: those are written when they are reported.
+        // Failing connections may add to it, by connecting anew: those are written when they are
+        // reported.
         let mut unwritten = std::mem::take(&mut self.unwritten);
         for id in unwritten.drain(..) {
             self.write(id, now);
@@ -104,9 +107,10 @@ impl<S: Selectable> NetworkClient<S> {
             }
         }
         match result {
-            Ok(()) => self.settle(id, now),
+            Ok(()) => self.settle(id),
             Err(error) => {
-                // Responses that arrived before the peer left count: what they answer must not be sent again.
+                // Responses that arrived before the peer left count: what they answer must not be
+                // sent again.
                 self.read(id, now);
                 if self.connections.contains_key(&connection) {
                     let error =
@@ -138,7 +142,7 @@ impl<S: Selectable> NetworkClient<S> {
             return;
         }
         match result {
-            Ok(Left::Nothing) => self.settle(id, now),
+            Ok(Left::Nothing) => self.settle(id),
             Ok(Left::More) => self.unread.push(id),
             Err(error) => {
                 let error = self.receive_error(id, error);
@@ -171,37 +175,19 @@ impl<S: Selectable> NetworkClient<S> {
         }
     }
 
-    /// A response: it answers the oldest request that awaits one, or the connection is worth nothing.
+    /// A response: it answers the oldest request that awaits one, or the connection is worth
+    /// nothing.
     fn handle_frame(&mut self, id: i32, frame: &Bytes, now: Instant) -> Result<(), NetworkError> {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         node.last_used = now;
-        // The request leaves only if its response can be handed on: else it fails with the others.
-        let protocol = |error: Error| error.message.into_owned();
-        let answered = correlation_id(frame).map_err(protocol).and_then(|correlation_id| {
-            let oldest = node.in_flight.oldest_awaiting();
-            let body = match oldest {
-                Some(oldest) if oldest.correlation_id == correlation_id => {
-                    split_response(oldest.api, oldest.version, frame).map_err(protocol)?.1
-                }
-                Some(_) | None => Bytes::new(),
-            };
-            match node.in_flight.complete(correlation_id) {
-                Ok(request) => Ok((request, body)),
-                Err(mismatch) => Err(match mismatch.expected {
-                    Some(expected) => format!(
-                        "a response with correlation id {correlation_id}, where {expected} is awaited"
-                    ),
-                    None => format!("a response with correlation id {correlation_id}, which nobody awaits"),
-                }),
-            }
-        });
-        let (request, body) = answered
+        let (request, body) = answered(&mut node.in_flight, frame)
             .map_err(|text| node.error(ErrorKind::Protocol, format!("the broker sent {text}")))?;
         let token = match request.owner {
             Owner::Client => return self.handle_api_versions(id, request.version, &body, now),
             Owner::Sender(token) => token,
         };
-        // Not before: a listener that expects SASL answers ApiVersions and closes at the first request, for ever.
+        // Not before: a listener that expects SASL answers ApiVersions and closes at the first
+        // request, for ever.
         node.answered = true;
         node.failed_attempts = 0;
         node.last_error = None;
@@ -216,14 +202,14 @@ impl<S: Selectable> NetworkClient<S> {
     }
 
     /// After bytes went in or out: a node with nothing in flight becomes idle, or leaves.
-    fn settle(&mut self, id: i32, now: Instant) {
+    fn settle(&mut self, id: i32) {
         let Some(node) = self.nodes.get(&id) else { return };
         if !node.is_ready() || !node.in_flight.is_empty() {
             return;
         }
         if node.leaving {
             let error = node.error(ErrorKind::Disconnected, "the node is no longer in the cluster");
-            return self.remove(id, error, now);
+            return self.remove(id, error);
         }
         let idle = node.idle_deadline(self.config.connections_max_idle);
         self.arm(id, idle);
@@ -301,4 +287,27 @@ impl<S: Selectable> NetworkClient<S> {
             self.connection_failed(id, error, now);
         }
     }
+}
+
+/// Takes out the request that a response answers, with the response's body; or says what is wrong.
+fn answered(
+    in_flight: &mut InFlightRequests,
+    frame: &Bytes,
+) -> Result<(InFlightRequest, Bytes), String> {
+    let unreadable = |error: Error| error.message.into_owned();
+    let id = correlation_id(frame).map_err(unreadable)?;
+    // Before it leaves: if its response can't be read it must fail with the others.
+    let body = match in_flight.oldest_awaiting() {
+        Some(oldest) if oldest.correlation_id == id => {
+            split_response(oldest.api, oldest.version, frame).map_err(unreadable)?.1
+        }
+        Some(_) | None => Bytes::new(),
+    };
+    let request = in_flight.complete(id).map_err(|mismatch| match mismatch.expected {
+        Some(expected) => {
+            format!("a response with correlation id {id}, where {expected} is awaited")
+        }
+        None => format!("a response with correlation id {id}, which nobody awaits"),
+    })?;
+    Ok((request, body))
 }

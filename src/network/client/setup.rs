@@ -1,8 +1,9 @@
-//! From a name to a connection that is ready: resolve, connect to one address after the other, ask for ApiVersions. And
-//! what happens when a connection or an attempt fails.
+//! From a name to a connection that is ready: resolve, connect to one address after the other, ask
+//! for ApiVersions. And what happens when a connection or an attempt fails.
 //!
-//! An attempt asks the resolver, then tries each address; each has the whole set-up timeout for TCP and ApiVersions. Only
-//! when all have failed does the attempt count as failed and the backoff begin. The next attempt resolves anew.
+//! An attempt asks the resolver, then tries each address; each has the whole set-up timeout for TCP
+//! and ApiVersions. Only when all have failed does the attempt count as failed and the backoff
+//! begin. The next attempt resolves anew.
 
 use super::{NetworkClient, Owner};
 use crate::clock::Instant;
@@ -22,15 +23,16 @@ use std::net::SocketAddr;
 
 /// The version of ApiVersions that a connection begins with.
 const API_VERSIONS_FIRST: i16 = 4;
-/// What a peer that has not proved to be Kafka may send at most: some sixty APIs and a few features are 1 KiB.
+/// What a peer that has not proved to be Kafka may send at most: some sixty APIs and a few features
+/// are 1 KiB.
 const UNPROVED_FRAME_MAX: usize = 64 * 1024;
 const SOFTWARE_NAME: &str = "libkafka-producer";
 /// What a closed connection may mean before ApiVersions is answered ...
 const HINT_UNPROVED: &str =
     "before it answered ApiVersions; a listener that expects TLS does that (security.protocol)";
 /// ... and after it, before anything else is.
-const HINT_UNANSWERED: &str = "before it answered the first request; a listener that expects SASL does that \
-     (security.protocol)";
+const HINT_UNANSWERED: &str = "before it answered the first request; a listener that expects SASL \
+     does that (security.protocol)";
 
 impl<S: Selectable> NetworkClient<S> {
     /// Begins an attempt to connect.
@@ -41,8 +43,9 @@ impl<S: Selectable> NetworkClient<S> {
         node.transition(ConnectionState::Resolving);
         node.last_attempt = now;
         node.wanted_at = Instant::NEVER;
-        // A name server may take longer than a connection may, and its late answer is as good as any. So the attempt goes on,
-        // but whoever asks for the last error learns what it waits for.
+        // A name server may take longer than a connection may, and its late answer is as good as
+        // any. So the attempt goes on, but whoever asks for the last error learns what it waits
+        // for.
         node.setup_began = now;
         node.setup_deadline = now.after(timeout);
         let ticket = self.next_ticket;
@@ -185,7 +188,8 @@ impl<S: Selectable> NetworkClient<S> {
         let response = ApiVersionsResponse::from_bytes(asked, body)
             .map_err(|error| self.error(id, ErrorKind::Protocol, &error.message))?;
         if response.error_code == ErrorCode::UNSUPPORTED_VERSION {
-            // The body is v0's, and may say which versions of ApiVersions there are. Each is lower than the last.
+            // The body is v0's, and may say which versions of ApiVersions there are. Each is lower
+            // than the last.
             let advertised = response.range(ApiKey::ApiVersions).map_or(0, |range| *range.end());
             let lower = if (0..asked).contains(&advertised) { advertised } else { 0 };
             if lower >= asked {
@@ -219,11 +223,12 @@ impl<S: Selectable> NetworkClient<S> {
         Ok(())
     }
 
-    /// A connection is lost, or could not be made. What is in flight fails; an attempt goes on with the next address.
+    /// A connection is lost, or could not be made. What is in flight fails; an attempt goes on with
+    /// the next address.
     pub(super) fn connection_failed(&mut self, id: i32, error: NetworkError, now: Instant) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if !node.is_ready() {
-            self.close_channel(id, &error, now);
+            self.close_channel(id, &error);
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.tried.push(error);
             }
@@ -234,13 +239,13 @@ impl<S: Selectable> NetworkClient<S> {
         {
             node.lost = Some(channel.remote);
         }
-        self.close_channel(id, &error, now);
+        self.close_channel(id, &error);
         self.disconnected(id, error, now);
     }
 
     /// The running attempt has failed.
     pub(super) fn abort_setup(&mut self, id: i32, error: NetworkError, now: Instant) {
-        self.close_channel(id, &error, now);
+        self.close_channel(id, &error);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.untried.clear();
             node.tried.clear();
@@ -270,12 +275,12 @@ impl<S: Selectable> NetworkClient<S> {
         let leaving = self.nodes.get(&id).is_some_and(|node| node.leaving);
         self.events.push(ClientEvent::Disconnected { node: id, error: error.clone() });
         if leaving {
-            self.remove(id, error, now);
+            self.remove(id, error);
         }
     }
 
     /// Closes a node's channel, if it has one, and fails what is in flight on it.
-    pub(super) fn close_channel(&mut self, id: i32, error: &NetworkError, _now: Instant) {
+    pub(super) fn close_channel(&mut self, id: i32, error: &NetworkError) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(channel) = node.channel.take() else { return };
         self.connections.remove(&channel.id);
