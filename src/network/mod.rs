@@ -21,7 +21,6 @@
 //! addresses of a name), 899 in part (names are resolved anew for each attempt).
 
 use crate::clock::Instant;
-use crate::config::Settings;
 use crate::protocol::ApiKey;
 use bytes::Bytes;
 use std::time::Duration;
@@ -69,24 +68,6 @@ pub struct NetworkConfig {
     pub receive_buffer: Option<usize>,
     /// `receive.message.max.bytes`: the largest response that is read.
     pub receive_message_max: usize,
-}
-
-impl From<&Settings> for NetworkConfig {
-    fn from(settings: &Settings) -> NetworkConfig {
-        NetworkConfig {
-            client_id: settings.client_id.clone(),
-            max_in_flight: settings.max_in_flight,
-            request_timeout: settings.request_timeout,
-            reconnect_backoff: settings.reconnect_backoff,
-            reconnect_backoff_max: settings.reconnect_backoff_max,
-            connection_setup_timeout: settings.connection_setup_timeout,
-            connection_setup_timeout_max: settings.connection_setup_timeout_max,
-            connections_max_idle: settings.connections_max_idle,
-            send_buffer: settings.send_buffer,
-            receive_buffer: settings.receive_buffer,
-            receive_message_max: settings.receive_message_max,
-        }
-    }
 }
 
 /// A request of the sender's.
