@@ -201,13 +201,17 @@ class Outcome:
         return self.topic, self.partition, self.offset
 
 
+def options(config, **more):
+    """max_block_ms=5 as the programs take it: -X max.block.ms=5."""
+    pairs = ["%s=%s" % (key.replace("_", "."), value) for key, value in (config | more).items()]
+    return [word for pair in pairs for word in ("-X", pair)]
+
+
 class Produce:
     """A running `produce`. Records go in while outcomes come out; `outcomes` is by tag, from 0."""
 
-    def __init__(self, bootstrap, *options, **config):
-        command = [os.environ["PRODUCE"], *options, "-X", "bootstrap.servers=" + bootstrap]
-        for key, value in config.items():
-            command += ["-X", "%s=%s" % (key.replace("_", "."), value)]
+    def __init__(self, bootstrap, *flags, **config):
+        command = [os.environ["PRODUCE"], *flags, *options(config, bootstrap_servers=bootstrap)]
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log
@@ -327,9 +331,9 @@ class Produce:
         return self.outcomes
 
 
-def produce(bootstrap, records, *options, timeout=2 * PATIENCE_S, **config):
+def produce(bootstrap, records, *flags, timeout=2 * PATIENCE_S, **config):
     """Sends all the records; the outcomes in their order."""
-    with Produce(bootstrap, *options, **config) as producing:
+    with Produce(bootstrap, *flags, **config) as producing:
         for record in records:
             producing.send(record)
         outcomes = producing.finish(timeout)

@@ -117,7 +117,7 @@ class Connection:
         return 0 if error == ELECTION_NOT_NEEDED else error
 
     def offset(self, topic, partition, timestamp):
-        """ListOffsets v1; timestamp -2: the first, -1: the end."""
+        """ListOffsets v1: (error code, offset); timestamp -2: the first, -1: the end."""
         reader = self.call(
             2,
             1,
@@ -127,9 +127,7 @@ class Connection:
         )
         reader.int32(), reader.string(), reader.int32(), reader.int32()
         error, _, offset = reader.int16(), reader.int64(), reader.int64()
-        if error:
-            raise Failure("offsets of %s [%d]: error code %d" % (topic, partition, error))
-        return offset
+        return error, offset
 
 
 def string(text):
