@@ -238,7 +238,9 @@ impl<'a> Appender<'a> {
         self.unlock();
         let Some(claim) = claim else { return };
         let list = ListSealed { partition: self.partition, context: self.context };
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            drop(claim);
+        } else {
             claim.seal();
         }
         drop(list);
@@ -448,72 +450,353 @@ fn next_slab(
 }
 
 #[cfg(test)]
+impl<'a> Appender<'a> {
+    pub(super) fn front(&mut self) -> &mut Front {
+        let partition = self.partition;
+        self.front.get_or_insert_with(|| partition.front.lock())
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::super::front::{Rest, Take, Taken};
+    use super::super::testing::{
+        BATCH_SIZE, Bench, LINGER, MAX_REQUEST_SIZE, ms, partition, reading, record, take, take_at,
+    };
     use super::*;
-    use crate::accumulator::front::{Rest, Take, Taken};
     use crate::protocol::crc32c;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
 
-    /// Counts wakes.
-    #[derive(Debug, Default)]
-    struct Bell(AtomicU64);
-
-    impl crate::sync::Wake for Bell {
-        fn wake(&self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
+    /// Appends values of 100 bytes until a batch is closed; how many it holds.
+    fn fill(bench: &Bench, to: &Arc<Partition>, at: Instant) -> u32 {
+        let before = closed(bench, to);
+        while closed(bench, to) == before {
+            bench.must_append(to, at, 100);
         }
+        let mut appender = to.appender(&bench.context);
+        let batch = appender.front().closed.back().unwrap();
+        batch.body.count()
     }
 
-    fn context(memory: usize, linger_ms: u64) -> AppendContext {
-        let bell = Arc::new(Bell::default());
-        AppendContext {
-            pool: BufferPool::new(memory, 16 << 10, bell.clone()),
-            inbox: Arc::new(Inbox::new(bell)),
-            cuts: Arc::new(Cuts::new()),
-            batch_size: 16 << 10,
-            max_request_size: 1 << 20,
-            linger: Duration::from_millis(linger_ms),
-        }
+    fn closed(bench: &Bench, of: &Arc<Partition>) -> usize {
+        of.appender(&bench.context).front().closed.len()
+    }
+
+    /// The sizes of the slabs that full batches are made of, the last one first filled.
+    fn open_slabs(bench: &Bench, of: &Arc<Partition>) -> Vec<usize> {
+        let mut appender = of.appender(&bench.context);
+        appender.front().open.as_ref().unwrap().slab_sizes()
     }
 
     #[test]
-    fn a_record_comes_out_as_it_went_in() {
-        let context = context(1 << 20, 0);
-        let partition = Arc::new(Partition::new("t".into(), 0, 0, false));
-        let now = Reading { mono: Instant(5_000_000), wall_ms: 77 };
-        for tag in 0..100 {
-            let value = vec![b'x'; 50 + tag as usize];
-            let record = ProducerRecord {
-                topic: "t",
-                partition: None,
-                key: Some(b"k"),
-                value: Some(&value),
-                headers: &[],
-                timestamp_ms: None,
-                tag,
-            };
-            let appended = partition.try_append(&context, &record, now).unwrap();
-            assert!(matches!(appended, Appended::Done { .. }));
+    fn a_batch_stays_within_batch_size_and_is_listed_once_more_when_it_is_full() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(3);
+        bench.must_append(&partition, ms(10), 100);
+        bench.must_append(&partition, ms(12), 100);
+        let deadline = ms(10).after(LINGER);
+        assert_eq!(bench.drain_slots(), [(3, deadline)], "when its first record arrived");
+        fill(&bench, &partition, ms(12));
+        assert_eq!(bench.drain_slots(), [(3, Inbox::NOW)]);
+        fill(&bench, &partition, ms(13));
+        assert!(bench.drain().is_empty(), "the network thread knows");
+        let (taken, batches) = take(&partition, take_at(ms(13)));
+        let rest = Rest::Lingering(ms(13).after(LINGER));
+        assert_eq!(taken, Taken::Batches { taken: 2, rest });
+        for batch in &batches {
+            assert!(batch.body.size() <= BATCH_SIZE);
+            assert!(batch.body.size() > BATCH_SIZE - 110, "another record would have fitted");
+            assert_eq!(batch.body.seal_state(), SealState::Sealed);
         }
-        let mut out = Vec::new();
-        let take = Take {
-            now: now.mono,
-            force: false,
-            force_cut: 0,
-            max_batches: 5,
-            mute: false,
-            closed_only: false,
-        };
-        let taken = partition.try_take(take, &mut out);
+        assert_eq!((batches[0].created, batches[1].created), (ms(10), ms(12)));
+        let count: u32 = batches.iter().map(|batch| batch.body.count()).sum();
+        assert_eq!(partition.accepted(), u64::from(count) + 1);
+    }
+
+    #[test]
+    fn with_linger_0_the_first_record_makes_a_partition_ready() {
+        let mut bench = Bench::new(1 << 20);
+        bench.context.linger = Duration::ZERO;
+        let partition = partition(1);
+        assert!(bench.context.inbox.prepare_to_wait(Instant::NEVER));
+        bench.must_append(&partition, ms(10), 100);
+        bench.must_append(&partition, ms(10), 100);
+        assert_eq!(bench.bell.rung(), 1);
+        assert_eq!(bench.drain_slots(), [(1, Inbox::NOW)]);
+        let (taken, batches) = take(&partition, take_at(ms(10)));
         assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
-        let body = &out[0].body;
-        assert_eq!(body.tags(), (0..100).collect::<Vec<_>>());
+        assert_eq!(batches[0].body.count(), 2);
+        bench.must_append(&partition, ms(10), 100);
+        assert_eq!(bench.drain_slots(), [(1, Inbox::NOW)]);
+    }
+
+    #[test]
+    fn without_batching_every_record_is_a_full_batch() {
+        let mut bench = Bench::new(1 << 20);
+        bench.context.batch_size = 0;
+        let partition = partition(1);
+        let appended = bench.append(&partition, ms(10), 100);
+        assert!(matches!(appended, Appended::Done { batch_full: true, .. }));
+        assert_eq!(bench.drain_slots(), [(1, ms(15)), (1, Inbox::NOW)]);
+        bench.must_append(&partition, ms(10), 100);
+        let (taken, batches) = take(&partition, take_at(ms(10)));
+        assert_eq!(taken, Taken::Batches { taken: 2, rest: Rest::Nothing });
+        assert!(batches.iter().all(|batch| batch.body.count() == 1));
+    }
+
+    #[test]
+    fn slabs_follow_what_the_partition_needs() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(2_000), 10);
+        assert_eq!(open_slabs(&bench, &partition), [1 << 10]);
+        for _ in 0..140 {
+            bench.must_append(&partition, ms(2_000), 100);
+        }
+        let few = open_slabs(&bench, &partition);
+        assert!(few.len() <= 5 && few.is_sorted(), "{few:?}");
+        fill(&bench, &partition, ms(2_000));
+        assert_eq!(open_slabs(&bench, &partition), [4 << 10], "one full batch");
+        fill(&bench, &partition, ms(2_100));
+        assert_eq!(open_slabs(&bench, &partition), [BATCH_SIZE], "two");
+        let _ = take(&partition, take_at(ms(2_200)));
+        bench.must_append(&partition, ms(3_200), 10);
+        assert_eq!(open_slabs(&bench, &partition), [1 << 10], "idle since");
+        let _ = take(&partition, take_at(ms(3_300)));
+    }
+
+    #[test]
+    fn where_memory_matters_slabs_are_small() {
+        let bench = Bench::new(64 << 10);
+        let (big, partition) = (partition(1), partition(0));
+        bench.must_append(&big, ms(2_000), 30_000);
+        fill(&bench, &partition, ms(2_000));
+        let (_, batches) = take(&partition, take_at(ms(2_000)));
+        let sizes = batches[0].body.slab_sizes();
+        let mut used = 0;
+        for (size, slab) in sizes.iter().zip(batches[0].body.slabs()) {
+            assert!(*size == 1 << 10 || *size <= used / 3, "{sizes:?}");
+            used += slab.len();
+        }
+        assert!(sizes.iter().sum::<usize>() <= used + used / 3 + (1 << 10), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_large_record_is_a_batch_of_its_own() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 100);
+        bench.must_append(&partition, ms(1), 100_000);
+        bench.must_append(&partition, ms(1), 100);
+        let (_, batches) = take(&partition, take_at(ms(1)));
+        let sizes: Vec<_> = batches.iter().map(|batch| batch.body.slab_sizes()).collect();
+        assert_eq!(sizes, [vec![1 << 10], vec![100 << 10]]);
+    }
+
+    #[test]
+    fn a_record_that_can_never_be_sent_is_refused_with_the_reason() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        let refused = |bench: &Bench, bytes: usize| {
+            let value = vec![0; bytes];
+            let appended = partition.try_append(&bench.context, &record(&value, 0), reading(ms(1)));
+            let error = appended.unwrap_err();
+            assert_eq!((error.status, error.flags), (MESSAGE_TOO_LARGE, 0));
+            error.message.into_owned()
+        };
+        let message = refused(&bench, MAX_REQUEST_SIZE);
+        // 61 for the batch, 3 for the record's length, 3 for the value's, 5 for the rest.
+        let size = MAX_REQUEST_SIZE + 72;
+        assert!(message.contains(&format!("takes {size} bytes")), "{message}");
+        assert!(message.contains("max.request.size = 262144"), "{message}");
+        let fits = vec![0; MAX_REQUEST_SIZE - 72];
+        let appended = partition.try_append(&bench.context, &record(&fits, 0), reading(ms(1)));
+        assert!(matches!(appended, Ok(Appended::Done { .. })));
+        let (_, batches) = take(&partition, take_at(ms(1)));
+        assert_eq!(batches[0].body.size(), MAX_REQUEST_SIZE);
+        let message = refused(&Bench::new(10_000), 10_001);
+        assert!(message.contains("buffer.memory = 10000"), "{message}");
+        assert_eq!(partition.accepted(), 1);
+    }
+
+    #[test]
+    fn another_cut_opens_another_batch() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 100);
+        bench.must_append(&partition, ms(1), 100);
+        let flushed = bench.context.cuts.advance();
+        bench.must_append(&partition, ms(1), 100);
+        assert_eq!(bench.context.cuts.outstanding_upto(flushed), 1);
+        assert_eq!(bench.context.cuts.outstanding_upto(u64::MAX), 2);
+        assert_eq!(bench.drain_slots(), [(0, ms(6)), (0, Inbox::NOW)]);
+        let (_, batches) = take(&partition, take_at(ms(1)));
+        assert_eq!((batches.len(), batches[0].body.count(), batches[0].cut), (1, 2, flushed));
+    }
+
+    #[test]
+    fn without_memory_the_batch_is_closed_and_the_caller_gets_a_ticket() {
+        let bench = Bench::new(4 << 10);
+        let partition = partition(0);
+        let mut accepted = 0;
+        let waiting = loop {
+            match bench.append(&partition, ms(1), 100) {
+                Appended::Done { .. } => accepted += 1,
+                Appended::NoMemory(waiting) => break waiting,
+                Appended::BatchFull => panic!("not asked for"),
+            }
+        };
+        assert_eq!(accepted, partition.accepted());
+        assert!((24..36).contains(&accepted), "{accepted} of 100 bytes in 4 KiB");
+        assert_eq!(bench.drain_slots(), [(0, ms(6)), (0, Inbox::NOW)]);
+        let (_, batches) = take(&partition, take_at(ms(1)));
+        assert_eq!(u64::from(batches[0].body.count()), accepted);
+        assert!(!waiting.is_over());
+        drop(batches);
+        assert!(waiting.is_over());
+        bench.must_append(&partition, ms(1), 100);
+        assert_eq!(bench.context.pool.waiting(), 0);
+    }
+
+    #[test]
+    fn a_caller_that_gives_up_leaves_the_memory_to_the_next() {
+        let bench = Bench::new(1 << 10);
+        let (a, b, c) = (partition(0), partition(1), partition(2));
+        bench.must_append(&a, ms(1), 100);
+        let gives_up = bench.must_wait(&b, ms(1), 100);
+        let waits = bench.must_wait(&c, ms(1), 100);
+        let (_, batches) = take(&a, take_at(ms(20)));
+        drop(batches);
+        assert!(gives_up.is_over() && !waits.is_over());
+        drop(gives_up);
+        assert!(waits.is_over());
+        bench.must_append(&c, ms(1), 100);
+        let _again = bench.must_wait(&b, ms(1), 100);
+    }
+
+    #[test]
+    fn a_muted_partition_grows_one_batch_and_lists_nothing() {
+        let bench = Bench::new(4 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 100);
+        bench.drain();
+        let mute = Take { mute: true, ..take_at(ms(6)) };
+        let (taken, _in_flight) = take(&partition, mute);
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Muted });
+        while closed(&bench, &partition) == 0 {
+            bench.must_append(&partition, ms(7), 1000);
+        }
+        assert!(bench.drain().is_empty());
+        let (taken, batches) = take(&partition, take_at(ms(8)));
+        let rest = Rest::Lingering(ms(12));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest });
+        let body = &batches[0].body;
+        let within = MAX_REQUEST_SIZE - 1100..=MAX_REQUEST_SIZE;
+        assert!(within.contains(&body.size()), "{}", body.size());
         let bytes: Vec<u8> = body.slabs().flatten().copied().collect();
         assert_eq!(body.seal().crc, crc32c::crc32c(&bytes));
-        for (i, record) in body.records().enumerate() {
-            assert_eq!(record.unwrap().value.unwrap().len(), 50 + i);
+        assert!(body.unsummed_len() <= 64 << 10, "sealing costs a slab, not the batch");
+        fill(&bench, &partition, ms(9));
+        assert_eq!(bench.drain_slots(), [(0, Inbox::NOW)], "not muted any more");
+        let (_, batches) = take(&partition, take_at(ms(9)));
+        assert!(batches[0].body.size() <= BATCH_SIZE);
+    }
+
+    #[test]
+    fn an_overgrown_batch_is_ready_as_soon_as_the_partition_is_not_muted() {
+        let bench = Bench::new(4 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 100);
+        let (_, _in_flight) = take(&partition, Take { mute: true, ..take_at(ms(6)) });
+        for _ in 0..30 {
+            bench.must_append(&partition, ms(7), 1000);
         }
-        drop(out);
-        assert_eq!(context.pool.used(), 0);
+        let (taken, batches) = take(&partition, take_at(ms(7)));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
+        assert!(batches[0].body.size() > 30_000);
+    }
+
+    #[test]
+    fn append_to_open_opens_nothing() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        let value = [0; 100];
+        let append = |tag| {
+            let record = record(&value, tag);
+            partition.try_append_to_open(&bench.context, &record, reading(ms(1))).unwrap()
+        };
+        assert!(matches!(append(0), Appended::BatchFull), "there is no batch");
+        bench.must_append(&partition, ms(1), 100);
+        let mut count = 1;
+        while let Appended::Done { .. } = append(0) {
+            count += 1;
+        }
+        assert_eq!(partition.accepted(), count);
+        let (taken, batches) = take(&partition, take_at(ms(1)));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
+        assert_eq!(u64::from(batches[0].body.count()), count);
+        assert!(matches!(append(0), Appended::BatchFull));
+    }
+
+    #[test]
+    fn a_run_holds_the_lock_and_tells_a_network_thread_that_could_not_wait() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(5);
+        assert!(bench.context.inbox.prepare_to_wait(Instant::NEVER));
+        let mut run = partition.appender(&bench.context);
+        for tag in 0..10 {
+            let appended = run.append(&record(b"value", tag), reading(ms(1))).unwrap();
+            assert!(matches!(appended, Appended::Done { .. }));
+        }
+        assert_eq!(bench.drain_slots(), [(5, ms(6))]);
+        assert_eq!(bench.bell.rung(), 0, "not while a lock is held");
+        let network = Arc::clone(&partition);
+        let taken = thread::Builder::new().spawn(move || take(&network, take_at(ms(9))).0);
+        assert_eq!(taken.unwrap().join().unwrap(), Taken::Busy);
+        drop(run);
+        assert_eq!(bench.drain_slots(), [(5, Inbox::NOW)], "though it was listed");
+        assert_eq!(bench.bell.rung(), 1);
+        let (taken, batches) = take(&partition, take_at(ms(9)));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
+        assert_eq!(batches[0].body.tags(), (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_batch_whose_closer_panics_is_listed_and_sealed_by_who_takes_it() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 100);
+        bench.drain();
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut appender = partition.appender(&bench.context);
+            let front = appender.front();
+            let batch = front.close_open(ms(1), false).unwrap();
+            let claim = Claim::of_closer(&batch.body);
+            front.closed.push_back(batch);
+            appender.claim = Some(claim);
+            panic!("before it could seal");
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(bench.drain_slots(), [(0, Inbox::NOW)]);
+        let (taken, batches) = take(&partition, take_at(ms(1)));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
+        assert_eq!(batches[0].body.seal_state(), SealState::Sealed);
+    }
+
+    #[test]
+    fn a_new_batch_counts_its_header() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        let bytes = |appended| match appended {
+            Appended::Done { appended_bytes, batch_full } if !batch_full => appended_bytes,
+            other @ (Appended::Done { .. } | Appended::NoMemory(_) | Appended::BatchFull) => {
+                panic!("{other:?}")
+            }
+        };
+        let first = bytes(bench.append(&partition, ms(1), 100));
+        let second = bytes(bench.append(&partition, ms(1), 100));
+        assert_eq!(first, second + BATCH_HEADER_LEN);
+        let (_, batches) = take(&partition, take_at(ms(9)));
+        assert_eq!(batches[0].body.size(), first + second);
     }
 }

@@ -100,7 +100,7 @@ pub struct Backs {
     /// Slots by leader, in the order in which they get their turn.
     ready: HashMap<i32, VecDeque<u32>, FixedState>,
     due: Vec<(u32, Due)>,
-    from_front: Vec<Box<ProducerBatch>>,
+    from_front: Vec<ProducerBatch>,
     limits: BackLimits,
     last_resort: Arc<dyn LastResort>,
     /// Batches of this cut and older do not linger.
@@ -377,7 +377,7 @@ impl Backs {
         }
         let last_resort = Arc::clone(&self.last_resort);
         let back = self.back(slot)?;
-        let batch = Outgoing::new(partition, *batch?, back.taken, last_resort);
+        let batch = Outgoing::new(partition, batch?, back.taken, last_resort);
         back.taken += 1;
         Some(batch)
     }
@@ -477,7 +477,7 @@ impl Backs {
     fn adopt(
         &mut self,
         partition: &Arc<Partition>,
-        from_front: &mut Vec<Box<ProducerBatch>>,
+        from_front: &mut Vec<ProducerBatch>,
         to: &mut Vec<Outgoing>,
     ) {
         for batch in from_front.drain(..) {
@@ -486,7 +486,7 @@ impl Backs {
                 back.taken - 1
             });
             let last_resort = Arc::clone(&self.last_resort);
-            let batch = Outgoing::new(Arc::clone(partition), *batch, number, last_resort);
+            let batch = Outgoing::new(Arc::clone(partition), batch, number, last_resort);
             to.push(batch);
         }
     }

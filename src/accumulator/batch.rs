@@ -283,7 +283,7 @@ impl OpenBatch {
     }
 
     /// Ends it, claimed by whoever calls.
-    pub(super) fn close(self, now: Instant) -> Box<ProducerBatch> {
+    pub(super) fn close(self, now: Instant) -> ProducerBatch {
         let OpenBatch { mut chain, count, records_len, base_timestamp, max_timestamp, .. } = self;
         debug_assert!(count > 0, "an empty batch is closed");
         chain.close();
@@ -297,7 +297,7 @@ impl OpenBatch {
             sealing: Sealing::claimed(),
         };
         let (created, cut) = (self.created, self.cut);
-        Box::new(ProducerBatch { body: Arc::new(body), created, closed: now, cut, alone: None })
+        ProducerBatch { body: Arc::new(body), created, closed: now, cut, alone: None }
     }
 }
 
@@ -437,5 +437,139 @@ impl ProducerBatch {
     /// When its records must have their outcome, with this `delivery.timeout.ms`.
     pub fn expires(&self, timeout: Duration) -> Instant {
         self.alone.map_or(self.created.after(timeout), |alone| alone.deadline)
+    }
+}
+
+#[cfg(test)]
+impl OpenBatch {
+    pub(super) fn slab_sizes(&self) -> Vec<usize> {
+        self.chain.slabs().map(Slab::size).collect()
+    }
+}
+
+#[cfg(test)]
+impl BatchBody {
+    pub(super) fn slab_sizes(&self) -> Vec<usize> {
+        self.chain.slabs().map(Slab::size).collect()
+    }
+
+    pub(super) fn unsummed_len(&self) -> usize {
+        self.slabs().skip(self.summed.slabs).map(<[u8]>::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, ms, partition, reading, record};
+    use super::*;
+    use crate::record::Header;
+
+    fn take_all(from: &super::super::front::Partition) -> Vec<ProducerBatch> {
+        let mut out = Vec::new();
+        assert!(from.try_purge(&mut out));
+        out
+    }
+
+    #[test]
+    fn tags_are_end_to_end_however_many() {
+        for count in [1_u64, 16, 17, 128, 129, 1000] {
+            let bench = Bench::new(1 << 20);
+            let partition = partition(0);
+            for tag in 0..count {
+                let record = record(b"", tag + 7);
+                let _ = partition.try_append(&bench.context, &record, reading(ms(1))).unwrap();
+            }
+            let batches = take_all(&partition);
+            assert_eq!(batches.len(), 1);
+            assert_eq!(batches[0].body.tags(), (7..count + 7).collect::<Vec<_>>());
+            assert_eq!(u64::from(batches[0].body.count()), count);
+            let slabs: usize = batches[0].body.chain.slabs().map(Slab::size).sum();
+            let tags = if count > 16 { count.next_power_of_two().max(128) * 8 } else { 0 };
+            assert_eq!(bench.context.pool.used(), slabs + usize::try_from(tags).unwrap());
+            drop(batches);
+            assert_eq!(bench.context.pool.used(), 0);
+        }
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        let headers = [
+            Header { key: b"h", value: Some(b"v") },
+            Header { key: b"", value: None },
+            Header { key: b"empty", value: Some(b"") },
+        ];
+        let large = vec![b'x'; 3_000];
+        let base = record(b"plain", 1);
+        let records = [
+            ProducerRecord { timestamp_ms: Some(1_000), ..base },
+            ProducerRecord { key: Some(b""), value: None, timestamp_ms: Some(400), ..base },
+            ProducerRecord { key: Some(b"k"), value: Some(b""), headers: &headers, ..base },
+            ProducerRecord { value: Some(&large), timestamp_ms: Some(9_000_000), ..base },
+            ProducerRecord { timestamp_ms: Some(i64::MAX), ..base },
+        ];
+        for record in &records {
+            let _ = partition.try_append(&bench.context, record, reading(ms(5_000))).unwrap();
+        }
+        let batches = take_all(&partition);
+        let body = &batches[0].body;
+        assert_eq!((body.base_timestamp(), body.max_timestamp()), (1_000, i64::MAX));
+        assert_eq!(body.size(), 61 + body.slabs().map(<[u8]>::len).sum::<usize>());
+        assert!(body.slabs().count() > 1);
+        let read: Vec<_> = body.records().map(|record| record.unwrap()).collect();
+        assert_eq!(read.len(), records.len());
+        for (index, (read, sent)) in read.iter().zip(&records).enumerate() {
+            assert_eq!(read.offset_delta, i32::try_from(index).unwrap());
+            let timestamp = body.base_timestamp().wrapping_add(read.timestamp_delta);
+            assert_eq!(timestamp, sent.timestamp_ms.unwrap_or(5_000));
+            assert_eq!((read.key, read.value), (sent.key, sent.value));
+            assert_eq!(read.headers.collect::<Vec<_>>(), sent.headers);
+        }
+    }
+
+    #[test]
+    fn the_socket_holds_the_batch_s_own_memory() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        for bytes in [100, 2_000, 5_000] {
+            bench.must_append(&partition, ms(1), bytes);
+        }
+        let batches = take_all(&partition);
+        let used = bench.context.pool.used();
+        assert_eq!(batches[0].body.charged(), used);
+        assert_eq!(bench.context.pool.closed(), used);
+        let pieces: Vec<Bytes> = batches[0].body.slab_bytes().collect();
+        for (piece, slab) in pieces.iter().zip(batches[0].body.slabs()) {
+            assert_eq!((piece.as_ptr(), piece.len()), (slab.as_ptr(), slab.len()), "copied");
+        }
+        assert_eq!(pieces.len(), batches[0].body.slabs().count());
+        drop(batches);
+        let mut pieces = pieces.into_iter();
+        while let Some(piece) = pieces.next() {
+            assert_eq!(bench.context.pool.used(), used, "still to be written");
+            assert_eq!(pieces.len() == 0, piece.len() > 4_000, "the last one is the largest");
+        }
+        assert_eq!((bench.context.pool.used(), bench.context.pool.closed()), (0, 0));
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_leaves_no_trace() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 900);
+        let mut appender = partition.appender(&bench.context);
+        let front = appender.front();
+        let open = front.open.as_mut().unwrap();
+        let before = (open.count(), open.records_len());
+        let value = [0; 200];
+        let payload_len = record_batch::payload_len(None, Some(&value), &[]);
+        let record = record(&value, 0);
+        assert_eq!(open.push(&record, payload_len, 5, 1_000), Err(Full::Batch));
+        let full = open.push(&record, payload_len, 5, usize::MAX);
+        assert!(matches!(full, Err(Full::Slab(len)) if len > 200));
+        assert_eq!((open.count(), open.records_len()), before);
+        drop(appender);
+        assert_eq!(take_all(&partition)[0].body.records().count(), 1);
     }
 }

@@ -14,7 +14,7 @@
 //! and come back if nobody is left to use them.
 
 use super::slab::{Garbage, SMALLEST_TAGS, Shelves, Slab, TagSlab};
-use super::ticket::{Line, Ticket, TicketState, Waiting};
+use super::ticket::{Line, Ticket, Waiting};
 use crate::clock::Instant;
 use crate::sync::Wake;
 use crate::sync::prim::{AtomicUsize, Mutex, Ordering, guard};
@@ -301,9 +301,153 @@ impl fmt::Debug for BufferPool {
     }
 }
 
+/// Those who wait with these tickets look again. By now one may wait again: a larger record of its
+/// partition came first.
 fn wake(granted: Vec<Arc<Ticket>>) {
     for ticket in granted {
-        debug_assert_ne!(ticket.state(), TicketState::Waiting);
         ticket.signal.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bell, Bench, ms, partition};
+    use super::*;
+    use crate::clock::Clock;
+
+    const BATCH_SIZE: usize = 100_000;
+
+    fn pool(limit: usize) -> Arc<BufferPool> {
+        BufferPool::new(limit, BATCH_SIZE, Arc::new(Bell::default()))
+    }
+
+    #[test]
+    fn a_record_gets_the_smallest_slab_that_it_fills() {
+        let pool = pool(1 << 20);
+        for (len, size) in [
+            (1, 1 << 10),
+            (1 << 10, 1 << 10),
+            (1025, 4 << 10),
+            (5_000, 8 << 10),
+            (9_000, 16 << 10),
+            (20_000, 20 << 10),
+            (40_000, 64 << 10),
+            (BATCH_SIZE, BATCH_SIZE),
+            (BATCH_SIZE + 1, 100 << 10),
+            (1 << 20, 1 << 20),
+            ((1 << 20) - 1, 1 << 20),
+        ] {
+            assert_eq!(pool.size_for(len), size, "{len}");
+        }
+        assert_eq!((pool.size_upto(70_000), pool.size_upto(3)), (64 << 10, 1 << 10));
+        assert_eq!((pool.size_from(70_000), pool.size_from(200_000)), (BATCH_SIZE, BATCH_SIZE));
+    }
+
+    #[test]
+    fn in_a_tiny_pool_a_record_takes_what_it_needs() {
+        let pool = pool(500);
+        assert_eq!(pool.size_for(400), 400);
+        assert_eq!(pool.size_for(501), 501, "and is refused by its size");
+    }
+
+    #[test]
+    fn memory_is_charged_by_slab_and_by_tags_and_comes_back() {
+        let pool = pool(10_000);
+        let leader = AtomicI32::new(7);
+        let slab = pool.grow(4 << 10, &leader).unwrap();
+        let tags = pool.grow_tags(17, &leader).unwrap();
+        assert_eq!((tags.tags.len(), tags.size()), (128, 1024));
+        assert_eq!(pool.used(), 5 << 10);
+        assert!(pool.grow(BATCH_SIZE, &leader).is_none());
+        assert!(pool.grow_tags(1 << 20, &leader).is_none());
+        pool.release([slab].into_iter(), Some(tags), 0);
+        assert_eq!((pool.used(), pool.spare()), (0, 5 << 10));
+        let again = pool.grow(4 << 10, &leader).unwrap();
+        assert_eq!((pool.used(), pool.spare()), (4 << 10, 1 << 10));
+        pool.release([again].into_iter(), None, 0);
+    }
+
+    #[test]
+    fn free_and_used_memory_stay_within_a_quarter_above_the_limit() {
+        let pool = pool(64 << 10);
+        let leader = AtomicI32::new(0);
+        let fill = |size: usize| -> Vec<Slab> {
+            std::iter::from_fn(|| pool.grow(size, &leader)).collect()
+        };
+        for size in [1 << 10, 4 << 10, 16 << 10, 1 << 10] {
+            let slabs = fill(size);
+            assert_eq!(slabs.len(), (64 << 10) / size);
+            pool.release(slabs.into_iter(), None, 0);
+            assert!(pool.spare() <= (64 << 10) * 5 / 4, "{} after {size}", pool.spare());
+        }
+    }
+
+    #[test]
+    fn idle_memory_is_given_back_after_a_while() {
+        let pool = pool(64 << 10);
+        let leader = AtomicI32::new(0);
+        assert_eq!(pool.trim(ms(2_000)), Instant::NEVER);
+        let slab = pool.grow(16 << 10, &leader).unwrap();
+        pool.release([slab].into_iter(), None, 0);
+        let mut now = pool.trim(ms(2_500));
+        assert_eq!((now, pool.spare()), (ms(3_000), 16 << 10));
+        let mut looks = 0;
+        while now != Instant::NEVER {
+            now = pool.trim(now);
+            looks += 1;
+        }
+        assert_eq!((pool.spare(), looks), (0, 2));
+    }
+
+    #[test]
+    fn the_network_thread_is_told_when_only_it_can_free_memory() {
+        let bench = Bench::new(2 << 10);
+        let (a, b, c) = (partition(0), partition(1), partition(2));
+        bench.must_append(&a, ms(1), 500);
+        bench.must_append(&b, ms(1), 500);
+        bench.drain();
+        assert!(bench.context.inbox.prepare_to_wait(Instant::NEVER));
+        let first = bench.must_wait(&c, ms(1), 500);
+        assert_eq!(bench.bell.rung(), 1, "nothing is closed: it has to end some lingering");
+        let again = bench.must_wait(&c, ms(1), 500);
+        assert_eq!(bench.bell.rung(), 1, "it knows");
+        drop((first, again));
+        assert_eq!(bench.context.pool.waiting(), 0);
+        // The same with a batch in flight, of which two references are left.
+        let mut out = Vec::new();
+        assert!(a.try_purge(&mut out));
+        let shared = Arc::clone(&out[0].body);
+        assert!(!bench.context.inbox.prepare_to_wait(Instant::NEVER), "it was told");
+        assert!(bench.context.inbox.prepare_to_wait(Instant::NEVER));
+        let waiting = bench.must_wait(&c, ms(1), 1_500);
+        assert_eq!(bench.bell.rung(), 1, "that will free something");
+        drop(out);
+        assert_eq!(bench.bell.rung(), 1);
+        drop(shared);
+        assert_eq!(bench.bell.rung(), 2, "not enough, and nothing else is on its way");
+        assert!(!waiting.is_over());
+    }
+
+    #[test]
+    fn a_waiter_is_woken_by_what_is_freed() {
+        let bench = Bench::new(1 << 10);
+        let (a, b) = (partition(0), partition(1));
+        bench.must_append(&a, ms(1), 100);
+        let waiting = bench.must_wait(&b, ms(1), 100);
+        let clock = Clock::system();
+        assert!(!waiting.wait(&clock, clock.now().after(Duration::from_millis(2)), || false));
+        let releaser = std::thread::Builder::new().spawn(move || {
+            let mut out = Vec::new();
+            assert!(a.try_purge(&mut out));
+        });
+        assert!(waiting.wait(&clock, Instant::NEVER, || false));
+        assert_eq!(bench.context.pool.used(), 1 << 10, "charged to the ticket");
+        releaser.unwrap().join().unwrap();
+        bench.must_append(&b, ms(1), 100);
+        drop(waiting);
+        let mut out = Vec::new();
+        assert!(b.try_purge(&mut out));
+        drop(out);
+        assert_eq!((bench.context.pool.used(), bench.context.pool.waiting()), (0, 0));
     }
 }

@@ -137,3 +137,63 @@ impl Cuts {
         &self.signal
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::VirtualTime;
+    use std::sync::Arc;
+
+    #[test]
+    fn batches_are_counted_per_cut() {
+        let cuts = Cuts::new();
+        let first = cuts.open();
+        assert_eq!(first, cuts.current());
+        assert_eq!(cuts.open(), first);
+        assert_eq!(cuts.advance(), first);
+        let second = cuts.open();
+        assert_eq!(second, first + 1);
+        cuts.opened(first);
+        assert_eq!(cuts.outstanding_upto(first), 3);
+        assert_eq!(cuts.outstanding_upto(second), 4);
+        for left in [2, 1, 0] {
+            cuts.completed(first);
+            assert_eq!(cuts.outstanding_upto(first), left);
+        }
+        assert_eq!(cuts.outstanding_upto(second), 1);
+        cuts.completed(second);
+        assert_eq!(cuts.outstanding_upto(u64::MAX), 0);
+    }
+
+    #[test]
+    fn a_flush_waits_for_its_cut_and_for_no_later_one() {
+        let clock = Clock::virtual_time(Arc::new(VirtualTime::default()));
+        let cuts = Cuts::new();
+        let flushed = cuts.open();
+        assert_eq!(cuts.advance(), flushed);
+        let later = cuts.open();
+        assert!(!cuts.wait(flushed, &clock, Instant(0)));
+        let before = cuts.signal().generation();
+        cuts.completed(flushed);
+        assert_ne!(cuts.signal().generation(), before);
+        assert!(cuts.wait(flushed, &clock, Instant(0)));
+        let before = cuts.signal().generation();
+        cuts.completed(later);
+        assert_eq!(cuts.signal().generation(), before, "nobody can wait for the current cut");
+    }
+
+    #[test]
+    fn a_waiting_thread_is_woken_by_the_last_batch() {
+        let cuts = Arc::new(Cuts::new());
+        let cut = cuts.open();
+        cuts.opened(cut);
+        cuts.advance();
+        let waiting = Arc::clone(&cuts);
+        let waiter = std::thread::Builder::new()
+            .spawn(move || waiting.wait(cut, &Clock::system(), Instant::NEVER))
+            .unwrap();
+        cuts.completed(cut);
+        cuts.completed(cut);
+        assert!(waiter.join().unwrap());
+    }
+}

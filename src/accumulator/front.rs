@@ -106,7 +106,7 @@ pub(super) enum Listing {
 pub(super) struct Front {
     pub(super) open: Option<OpenBatch>,
     /// In the order they were closed.
-    pub(super) closed: VecDeque<Box<ProducerBatch>>,
+    pub(super) closed: VecDeque<ProducerBatch>,
     listing: Listing,
     pub(super) muted: bool,
     /// No record is taken any more: the producer has closed.
@@ -188,7 +188,8 @@ impl Partition {
         self.accepted.store(accepted + 1, Ordering::Release);
     }
 
-    /// Caller: no batch is opened from now on. The one that is open takes records until the cut moves on.
+    /// Caller: no batch is opened from now on. The one that is open takes records until the cut
+    /// moves on.
     pub fn shut(self: &Arc<Self>, inbox: &Inbox) {
         let mut front = self.front.lock();
         front.shut = true;
@@ -199,7 +200,7 @@ impl Partition {
     }
 
     /// Network thread: moves batches that are ready into `out`, sealed, in order.
-    pub fn try_take(&self, take: Take, out: &mut Vec<Box<ProducerBatch>>) -> Taken {
+    pub fn try_take(&self, take: Take, out: &mut Vec<ProducerBatch>) -> Taken {
         let Some(mut front) = self.front.try_lock_or_want() else { return Taken::Busy };
         let first = out.len();
         let taken = front.take(&take, out);
@@ -216,7 +217,7 @@ impl Partition {
         &self,
         now: Instant,
         timeout: Duration,
-        out: &mut Vec<Box<ProducerBatch>>,
+        out: &mut Vec<ProducerBatch>,
     ) -> Expired {
         let Some(mut front) = self.front.try_lock_or_want() else { return Expired::Busy };
         // All of them are looked at: one that somebody waits for may be due before those in front
@@ -239,16 +240,16 @@ impl Partition {
 
     /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false
     /// if a caller is in the front, which will put the partition into the inbox.
-    pub fn try_purge(&self, out: &mut Vec<Box<ProducerBatch>>) -> bool {
+    pub fn try_purge(&self, out: &mut Vec<ProducerBatch>) -> bool {
         self.try_empty(false, out)
     }
 
     /// As [`Partition::try_purge`], and no record is taken from then on.
-    pub fn try_close(&self, out: &mut Vec<Box<ProducerBatch>>) -> bool {
+    pub fn try_close(&self, out: &mut Vec<ProducerBatch>) -> bool {
         self.try_empty(true, out)
     }
 
-    fn try_empty(&self, shut: bool, out: &mut Vec<Box<ProducerBatch>>) -> bool {
+    fn try_empty(&self, shut: bool, out: &mut Vec<ProducerBatch>) -> bool {
         let Some(mut front) = self.front.try_lock_or_want() else { return false };
         front.shut |= shut;
         out.extend(front.closed.drain(..));
@@ -274,24 +275,27 @@ impl Front {
         inbox.push(partition, deadline)
     }
 
-    #[expect(clippy::vec_box, reason = "a batch moves from stage to stage")]
-    fn take(&mut self, take: &Take, out: &mut Vec<Box<ProducerBatch>>) -> Taken {
+    fn take(&mut self, take: &Take, out: &mut Vec<ProducerBatch>) -> Taken {
         let mut taken = 0;
+        // Asked once: it may be sealed while we look, and then its sealer is about to list it.
+        let mut sealing = false;
         while taken < take.max_batches {
             let batch = match self.closed.front() {
                 Some(head) if head_is_ready(head, take) => self.closed.pop_front(),
-                Some(_) => None,
+                Some(_) => {
+                    sealing = true;
+                    break;
+                }
                 None if self.open_is_ready(take) && !take.closed_only => {
                     self.close_open(take.now, false)
                 }
-                None => None,
+                None => break,
             };
-            let Some(batch) = batch else { break };
-            out.push(batch);
+            out.extend(batch);
             taken += 1;
         }
         self.muted = take.mute && taken > 0;
-        let rest = self.rest(take);
+        let rest = self.rest(take, sealing);
         self.listing = match rest {
             Rest::Nothing | Rest::Muted => Listing::Unlisted,
             Rest::Lingering(_) => Listing::Timed,
@@ -305,10 +309,10 @@ impl Front {
         }
     }
 
-    fn rest(&self, take: &Take) -> Rest {
+    fn rest(&self, take: &Take, sealing: bool) -> Rest {
         match (self.closed.front(), &self.open) {
             _ if self.muted => Rest::Muted,
-            (Some(head), _) if head_is_ready(head, take) => Rest::Ready,
+            (Some(head), _) if !sealing && head_is_ready(head, take) => Rest::Ready,
             // Its sealer will list it. Should that one be kept from running, the network thread
             // comes back.
             (Some(head), _) => Rest::Lingering(on_grid(head.closed.after(SEAL_PATIENCE))),
@@ -332,7 +336,7 @@ impl Front {
         closed.into_iter().chain(open).min()
     }
 
-    pub(super) fn close_open(&mut self, now: Instant, full: bool) -> Option<Box<ProducerBatch>> {
+    pub(super) fn close_open(&mut self, now: Instant, full: bool) -> Option<ProducerBatch> {
         let open = self.open.take()?;
         self.history.remember(&open, full || open.is_full());
         Some(open.close(now))
@@ -353,5 +357,215 @@ impl History {
         self.records_len = batch.records_len();
         self.count = batch.count() as usize;
         self.opened = batch.created;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::append::Appended;
+    use super::super::batch::Alone;
+    use super::super::testing::{Bench, LINGER, ms, partition, reading, record, take, take_at};
+    use super::*;
+    use crate::error::status;
+
+    #[test]
+    fn an_open_batch_lingers_until_its_deadline() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        assert_eq!(take(&partition, take_at(ms(1))).0, Taken::Nothing);
+        bench.must_append(&partition, Instant(1_300), 10);
+        let deadline = ms(7);
+        assert_eq!(take(&partition, take_at(ms(2))).0, Taken::Lingering(deadline));
+        assert_eq!(take(&partition, take_at(ms(6))).0, Taken::Lingering(deadline));
+        let (taken, batches) = take(&partition, take_at(deadline));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
+        assert_eq!((batches[0].created, batches[0].closed), (Instant(1_300), deadline));
+        assert_eq!(batches[0].body.seal_state(), SealState::Sealed);
+        assert_eq!(take(&partition, take_at(ms(7))).0, Taken::Nothing);
+    }
+
+    #[test]
+    fn force_ends_the_lingering_of_its_cut_and_older_ones() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 10);
+        let flushed = bench.context.cuts.advance();
+        bench.must_append(&partition, ms(2), 10);
+        let force = Take { force: true, force_cut: flushed - 1, ..take_at(ms(2)) };
+        let (taken, batches) = take(&partition, force);
+        let rest = Rest::Lingering(ms(7));
+        assert_eq!((taken, batches.len()), (Taken::Batches { taken: 1, rest }, 1), "it is closed");
+        assert_eq!(take(&partition, force).0, Taken::Lingering(ms(7)));
+        let force = Take { force_cut: flushed, ..force };
+        assert_eq!(take(&partition, force).0, Taken::Lingering(ms(7)));
+        let force = Take { force_cut: flushed + 1, ..force };
+        let rest = Rest::Nothing;
+        assert_eq!(take(&partition, force).0, Taken::Batches { taken: 1, rest });
+    }
+
+    #[test]
+    fn what_is_left_is_told_and_not_listed_again() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        for _ in 0..3 {
+            bench.must_append(&partition, ms(1), 10);
+            bench.context.cuts.advance();
+        }
+        bench.drain();
+        let one = Take { max_batches: 1, ..take_at(ms(1)) };
+        let rest = Rest::Ready;
+        assert_eq!(take(&partition, one).0, Taken::Batches { taken: 1, rest });
+        let none = Take { max_batches: 0, ..one };
+        assert_eq!(take(&partition, none).0, Taken::Ready);
+        bench.must_append(&partition, ms(1), 10);
+        bench.context.cuts.advance();
+        bench.must_append(&partition, ms(1), 10);
+        assert!(bench.drain().is_empty(), "it is in the network thread's hands");
+        let open_too = Take { now: ms(1).after(LINGER), ..take_at(ms(1)) };
+        let closed_only = Take { closed_only: true, ..open_too };
+        let (taken, batches) = take(&partition, closed_only);
+        assert_eq!((taken, batches.len()), (Taken::Batches { taken: 3, rest }, 3));
+        assert_eq!(take(&partition, closed_only).0, Taken::Ready);
+        let rest = Rest::Nothing;
+        assert_eq!(take(&partition, open_too).0, Taken::Batches { taken: 1, rest });
+        bench.must_append(&partition, ms(1), 10);
+        assert_eq!(bench.drain_slots(), [(0, ms(6))]);
+    }
+
+    #[test]
+    fn a_muted_partition_is_silent_until_the_next_take() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 10);
+        bench.drain();
+        let mute = Take { mute: true, ..take_at(ms(6)) };
+        assert_eq!(take(&partition, mute).0, Taken::Batches { taken: 1, rest: Rest::Muted });
+        bench.must_append(&partition, ms(7), 10);
+        bench.context.cuts.advance();
+        bench.must_append(&partition, ms(7), 10);
+        assert!(bench.drain().is_empty());
+        assert_eq!(take(&partition, Take { max_batches: 0, ..mute }).0, Taken::Ready);
+        assert_eq!(take(&partition, take_at(ms(7))).1.len(), 1);
+        // Nothing taken: nothing in flight that could unmute it.
+        assert_eq!(take(&partition, Take { mute: true, ..take_at(ms(8)) }).1.len(), 0);
+        bench.context.cuts.advance();
+        bench.must_append(&partition, ms(8), 10);
+        assert_eq!(bench.drain_slots(), [(0, Inbox::NOW)]);
+    }
+
+    /// A closer that was preempted before it could seal.
+    #[test]
+    fn an_unsealed_batch_is_left_to_its_sealer_for_a_while() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        let close_unsealed = || {
+            bench.must_append(&partition, ms(1), 10);
+            let mut appender = partition.appender(&bench.context);
+            let front = appender.front();
+            let batch = front.close_open(ms(2), false).unwrap();
+            front.closed.push_back(batch);
+        };
+        close_unsealed();
+        let patience = ms(2).after(SEAL_PATIENCE);
+        assert_eq!(take(&partition, take_at(ms(2))).0, Taken::Lingering(patience));
+        let (taken, batches) = take(&partition, take_at(patience));
+        assert_eq!(taken, Taken::Batches { taken: 1, rest: Rest::Nothing });
+        assert_eq!(batches[0].body.seal_state(), SealState::Sealed);
+        close_unsealed();
+        let force = Take { force: true, force_cut: u64::MAX, ..take_at(ms(2)) };
+        let rest = Rest::Nothing;
+        assert_eq!(take(&partition, force).0, Taken::Batches { taken: 1, rest });
+    }
+
+    #[test]
+    fn batches_leave_at_their_deadlines() {
+        const TIMEOUT: Duration = Duration::from_millis(100);
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        for created in [1, 2, 3] {
+            bench.must_append(&partition, ms(created), 10);
+            bench.context.cuts.advance();
+        }
+        let mut out = Vec::new();
+        let mut expire = |now| partition.try_expire(ms(now), TIMEOUT, &mut out);
+        assert_eq!(expire(100), Expired::Next(ms(101)));
+        assert_eq!(expire(102), Expired::Next(ms(103)));
+        assert_eq!(out.iter().map(|batch| batch.created).collect::<Vec<_>>(), [ms(1), ms(2)]);
+        bench.drain();
+        bench.must_append(&partition, ms(4), 10);
+        assert!(bench.drain().is_empty(), "what is listed stays listed");
+        let mut expire = |now| partition.try_expire(ms(now), TIMEOUT, &mut out);
+        assert_eq!(expire(103), Expired::Next(ms(104)));
+        assert_eq!(expire(104), Expired::Next(Instant::NEVER));
+        assert_eq!(out.len(), 4);
+        bench.must_append(&partition, ms(5), 10);
+        assert_eq!(bench.drain_slots(), [(0, ms(10))], "an empty front is unlisted");
+    }
+
+    #[test]
+    fn a_record_that_somebody_waits_for_is_alone_and_has_its_own_deadline() {
+        const TIMEOUT: Duration = Duration::from_millis(100);
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 10);
+        let alone = Alone { sync_id: 7, deadline: ms(50) };
+        let appended = partition.appender(&bench.context).append_alone(
+            &record(b"sync", 9),
+            reading(ms(2)),
+            alone,
+        );
+        assert!(matches!(appended, Ok(Appended::Done { .. })));
+        bench.must_append(&partition, ms(3), 10);
+        assert_eq!(bench.drain_slots(), [(0, ms(6)), (0, Inbox::NOW)]);
+        let mut out = Vec::new();
+        let expired = partition.try_expire(ms(50), TIMEOUT, &mut out);
+        assert_eq!(expired, Expired::Next(ms(101)), "those in front of it are not due");
+        assert_eq!((out.len(), out[0].alone, out[0].body.tags()), (1, Some(alone), &[9][..]));
+        let (taken, batches) = take(&partition, take_at(ms(3)));
+        let rest = Rest::Lingering(ms(8));
+        assert_eq!((taken, batches.len()), (Taken::Batches { taken: 1, rest }, 1));
+    }
+
+    #[test]
+    fn a_closed_front_takes_no_record() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 10);
+        let mut out = Vec::new();
+        assert!(partition.try_close(&mut out));
+        assert_eq!(out.len(), 1);
+        let refused = partition.try_append(&bench.context, &record(b"", 0), reading(ms(1)));
+        assert_eq!(refused.unwrap_err().status, status::CLOSED);
+        assert_eq!(partition.accepted(), 1);
+    }
+
+    #[test]
+    fn memory_is_the_leader_s_of_the_time_it_was_taken() {
+        let bench = Bench::new(4 << 10);
+        let pool = &bench.context.pool;
+        let [a, b, c] = [0, 1, 2].map(partition);
+        a.set_leader(pool, 1);
+        b.set_leader(pool, 1);
+        c.set_leader(pool, 2);
+        for _ in 0..3 {
+            bench.must_append(&a, ms(1), 700);
+        }
+        bench.must_append(&c, ms(1), 700);
+        let b_waits = bench.must_wait(&b, ms(1), 700);
+        let c_waits = loop {
+            match bench.append(&c, ms(1), 700) {
+                Appended::NoMemory(waiting) => break waiting,
+                Appended::Done { .. } | Appended::BatchFull => continue,
+            }
+        };
+        a.set_leader(pool, 2);
+        assert_eq!((a.leader(), pool.waiting()), (2, 2));
+        let mut out = Vec::new();
+        assert!(c.try_purge(&mut out));
+        out.clear();
+        assert!(c_waits.is_over() && !b_waits.is_over(), "leader 1 still has more than half");
+        assert!(a.try_purge(&mut out));
+        out.clear();
+        assert!(b_waits.is_over());
     }
 }

@@ -158,3 +158,76 @@ impl fmt::Debug for Inbox {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bell, ms, partition};
+    use super::*;
+
+    fn inbox() -> (Inbox, Arc<Bell>) {
+        let bell = Arc::new(Bell::default());
+        (Inbox::new(Arc::clone(&bell) as Arc<dyn Wake>), bell)
+    }
+
+    #[test]
+    fn the_grid_rounds_up() {
+        assert_eq!(on_grid(Instant(0)), Inbox::NOW);
+        assert_eq!(on_grid(Instant(1)), ms(1));
+        assert_eq!(on_grid(ms(7)), ms(7));
+        assert_eq!(on_grid(Instant(7_001)), ms(8));
+        assert_eq!(on_grid(Instant::NEVER), Instant::NEVER);
+        assert_eq!(on_grid(Instant(u64::MAX - 3)), Instant::NEVER);
+    }
+
+    #[test]
+    fn an_awake_network_thread_is_not_woken() {
+        let (inbox, _) = inbox();
+        assert!(!inbox.push(&partition(0), Inbox::NOW));
+        assert!(!inbox.push(&partition(1), ms(5)));
+        assert!(!inbox.prepare_to_wait(ms(100)), "it must look first");
+        let mut listed = Vec::new();
+        inbox.drain(&mut listed);
+        let slots: Vec<_> = listed.iter().map(|l| (l.partition.slot, l.deadline)).collect();
+        assert_eq!(slots, [(0, Inbox::NOW), (1, ms(5))]);
+        assert!(inbox.prepare_to_wait(ms(100)));
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_only_by_what_cannot_wait() {
+        let (inbox, bell) = inbox();
+        assert!(inbox.prepare_to_wait(ms(10)));
+        assert!(!inbox.push(&partition(0), ms(11)), "later");
+        assert!(!inbox.push(&partition(0), ms(10)), "at the same time");
+        assert!(!inbox.push(&partition(0), Instant(9_500)), "on the grid it is the same time");
+        assert!(inbox.push(&partition(0), ms(9)));
+        assert!(!inbox.push(&partition(0), ms(8)), "somebody wakes it already");
+        inbox.notify();
+        assert_eq!(bell.rung(), 0);
+        inbox.awake();
+        inbox.drain(&mut Vec::new());
+        assert!(!inbox.prepare_to_wait(Instant::NEVER), "something was announced");
+        assert!(inbox.prepare_to_wait(Instant::NEVER));
+        inbox.notify();
+        assert_eq!(bell.rung(), 1);
+        inbox.notify();
+        assert_eq!(bell.rung(), 1);
+    }
+
+    #[test]
+    fn even_a_sleep_until_now_can_be_interrupted() {
+        let (inbox, _) = inbox();
+        assert!(inbox.prepare_to_wait(Instant(0)));
+        assert!(inbox.push(&partition(0), Inbox::NOW));
+    }
+
+    #[test]
+    fn draining_keeps_what_was_drained_before() {
+        let (inbox, _) = inbox();
+        let mut listed = Vec::new();
+        for slot in 0..3 {
+            let _ = inbox.push(&partition(slot), Inbox::NOW);
+            inbox.drain(&mut listed);
+        }
+        assert_eq!(listed.iter().map(|l| l.partition.slot).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+}

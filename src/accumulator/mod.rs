@@ -18,6 +18,13 @@ pub mod seal;
 pub mod slab;
 pub mod ticket;
 
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(test)]
+mod stress;
+#[cfg(test)]
+mod testing;
+
 use crate::clock::Reading;
 use crate::config::Settings;
 use crate::error::Result;

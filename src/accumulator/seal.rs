@@ -111,3 +111,63 @@ impl Drop for Claim {
         self.body.sealing().unclaim();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Bench, ms, partition};
+    use super::*;
+    use crate::protocol::crc32c;
+
+    /// A batch that its closer has claimed and not sealed.
+    fn claimed() -> (Bench, Arc<BatchBody>) {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        bench.must_append(&partition, ms(1), 100);
+        bench.must_append(&partition, ms(1), 2_000);
+        let mut out = Vec::new();
+        assert!(partition.try_purge(&mut out));
+        let body = Arc::clone(&out[0].body);
+        assert_eq!(body.seal_state(), SealState::Claimed);
+        (bench, body)
+    }
+
+    fn crc(body: &BatchBody) -> u32 {
+        crc32c::crc32c(&body.slabs().flatten().copied().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_claim_is_sealed() {
+        let (_bench, body) = claimed();
+        let seal = Claim::of_closer(&body).seal();
+        assert_eq!(seal.crc, crc(&body));
+        assert_eq!(seal.factor, ShiftFactor::for_len(body.records_len()));
+        assert_eq!((body.seal_state(), body.seal()), (SealState::Sealed, seal));
+        assert!(Claim::take(&body).is_none());
+    }
+
+    #[test]
+    fn a_claim_that_panics_leaves_the_batch_to_others() {
+        let (_bench, body) = claimed();
+        let claim = Claim::of_closer(&body);
+        assert!(Claim::take(&body).is_none(), "somebody is at it");
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _claim = claim;
+            panic!("in the middle of it");
+        }));
+        assert!(unwound.is_err());
+        assert_eq!(body.seal_state(), SealState::Raw);
+        let claim = Claim::take(&body).unwrap();
+        assert_eq!(body.seal_state(), SealState::Claimed);
+        assert_eq!(claim.seal().crc, crc(&body));
+    }
+
+    #[test]
+    fn who_needs_the_seal_does_not_wait_for_the_claimer() {
+        let (_bench, body) = claimed();
+        let claim = Claim::of_closer(&body);
+        let seal = body.seal();
+        assert_eq!((seal.crc, body.seal_state()), (crc(&body), SealState::Sealed));
+        assert_eq!(claim.seal(), seal, "the first result holds");
+        assert_eq!(body.seal_state(), SealState::Sealed, "a late claim changes nothing");
+    }
+}

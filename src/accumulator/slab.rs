@@ -268,3 +268,98 @@ impl Shelves {
 fn zeroed<T: Clone + Default>(count: usize) -> Box<[T]> {
     vec![T::default(); count].into_boxed_slice()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shelve(shelves: &mut Shelves, size: usize) -> *const u8 {
+        let slab = Slab::new(None, size, 0);
+        let place = slab.data.as_ptr();
+        shelves.put_slab(slab, &mut Garbage::default());
+        place
+    }
+
+    #[test]
+    fn last_in_first_out() {
+        let mut shelves = Shelves::new(&[1024, 4096]);
+        let first = shelve(&mut shelves, 1024);
+        let last = shelve(&mut shelves, 1024);
+        assert_eq!(shelves.spare(), 2048);
+        assert!(shelves.take_slab(4096).is_none());
+        let taken = [(); 2].map(|()| shelves.take_slab(1024).unwrap());
+        assert_eq!(taken.each_ref().map(|data| data.as_ptr()), [last, first]);
+        assert_eq!((shelves.spare(), shelves.take_slab(1024)), (0, None));
+    }
+
+    #[test]
+    fn the_slab_of_a_large_record_serves_the_next_one() {
+        let mut shelves = Shelves::new(&[1024]);
+        let (large, larger) = (shelve(&mut shelves, 100_000), shelve(&mut shelves, 120_000));
+        assert!(shelves.take_slab(90_000).is_some_and(|data| data.as_ptr() == large));
+        assert!(shelves.take_slab(50_000).is_none(), "it would hide more than a quarter");
+        assert!(shelves.take_slab(130_000).is_none());
+        assert!(shelves.take_slab(120_000).is_some_and(|data| data.as_ptr() == larger));
+        let mut garbage = Garbage::default();
+        for _ in 0..=ODD_KEPT {
+            shelves.put_slab(Slab::new(None, 5000, 0), &mut garbage);
+        }
+        assert_eq!((garbage.slabs.len(), shelves.spare()), (1, 5000 * ODD_KEPT));
+    }
+
+    #[test]
+    fn the_size_that_was_not_asked_for_longest_leaves_first() {
+        let mut shelves = Shelves::new(&[1024, 4096]);
+        for _ in 0..4 {
+            shelve(&mut shelves, 1024);
+            shelve(&mut shelves, 4096);
+            shelves.put_tags(TagSlab::new(None, SMALLEST_TAGS, 0));
+        }
+        drop(shelves.take_slab(1024));
+        drop(shelves.take_tags(SMALLEST_TAGS));
+        drop(shelves.take_slab(4096));
+        let mut garbage = Garbage::default();
+        let before = shelves.spare();
+        shelves.shrink(before - 1, &mut garbage);
+        assert_eq!(garbage.slabs.iter().map(|data| data.len()).collect::<Vec<_>>(), [1024]);
+        shelves.shrink(3 * 4096, &mut garbage);
+        assert_eq!(garbage.slabs.len(), 3, "all of 1 KiB");
+        assert_eq!(garbage.tags.len(), 3, "then the tags");
+        assert_eq!(shelves.spare(), 3 * 4096);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_trimmed_by_halves() {
+        let mut shelves = Shelves::new(&[1024]);
+        for _ in 0..8 {
+            shelve(&mut shelves, 1024);
+        }
+        let mut garbage = Garbage::default();
+        shelves.trim(&mut garbage);
+        assert_eq!(shelves.spare(), 8 * 1024, "they have only just come");
+        let taken: Vec<_> = (0..4).map(|_| shelves.take_slab(1024).unwrap()).collect();
+        for data in taken {
+            shelves.put_slab(Slab::new(Some(data), 1024, 0), &mut garbage);
+        }
+        shelves.trim(&mut garbage);
+        assert_eq!(shelves.spare(), 6 * 1024, "4 of 8 were needed, half of the others leaves");
+        for _ in 0..5 {
+            shelves.trim(&mut garbage);
+        }
+        assert_eq!(shelves.spare(), 0);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn freed_memory_is_poisoned() {
+        let mut shelves = Shelves::new(&[1024]);
+        let mut slab = Slab::new(None, 1024, 0);
+        slab.spare(3).copy_from_slice(b"abc");
+        slab.advance(3);
+        shelves.put_slab(slab, &mut Garbage::default());
+        assert_eq!(
+            shelves.take_slab(1024).unwrap().get(..4),
+            Some(&[POISON, POISON, POISON, 0][..])
+        );
+    }
+}

@@ -341,3 +341,205 @@ impl Line {
         self.grant(granted);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1000;
+
+    /// Whoever holds memory of a line, and waits in it.
+    struct Party<'a> {
+        slot: u32,
+        leader: &'a AtomicI32,
+        ticket: Option<Arc<Ticket>>,
+    }
+
+    impl Party<'_> {
+        fn ask(&mut self, line: &mut Line, size: usize) -> Option<(usize, i32)> {
+            let mut granted = Vec::new();
+            line.first(self.slot, self.leader, size, &mut self.ticket, &mut granted).ok()
+        }
+    }
+
+    fn parties<'a, const N: usize>(leaders: [&'a AtomicI32; N]) -> [Party<'a>; N] {
+        let mut slot = 0;
+        leaders.map(|leader| {
+            slot += 1;
+            Party { slot, leader, ticket: None }
+        })
+    }
+
+    /// The slots of the tickets that are granted, in order.
+    fn grants(line: &mut Line) -> Vec<u32> {
+        let mut granted = Vec::new();
+        line.grant(&mut granted);
+        granted.iter().map(|ticket| ticket.slot).collect()
+    }
+
+    #[test]
+    fn first_come_first_served() {
+        let leader = AtomicI32::new(1);
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&leader; 3]);
+        assert_eq!(a.ask(&mut line, 900), Some((900, 1)));
+        assert_eq!(b.ask(&mut line, 500), None);
+        assert_eq!(c.ask(&mut line, 50), None, "it would fit, but others were first");
+        assert_eq!(line.waiting(), 2);
+        line.refund(1, 300);
+        assert!(grants(&mut line).is_empty(), "the bytes gather for the first");
+        line.refund(1, 600);
+        assert_eq!(grants(&mut line), [2, 3]);
+        assert_eq!(line.used(), 550, "charged before anybody comes for it");
+        assert_eq!(b.ask(&mut line, 500), Some((500, 1)));
+        assert_eq!(c.ask(&mut line, 50), Some((50, 1)));
+        assert_eq!((line.used(), line.waiting()), (550, 0));
+    }
+
+    #[test]
+    fn an_open_batch_grows_past_those_who_wait() {
+        let leader = AtomicI32::new(1);
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b] = parties([&leader; 2]);
+        assert!(a.ask(&mut line, 700).is_some());
+        assert_eq!(b.ask(&mut line, 400), None);
+        assert!(line.charge_growth(1, 200));
+        assert!(!line.charge_growth(1, 200), "more than there is");
+    }
+
+    #[test]
+    fn leaders_take_turns() {
+        let (one, two, three) = (AtomicI32::new(1), AtomicI32::new(2), AtomicI32::new(3));
+        let other = AtomicI32::new(9);
+        let mut line = Line::new(LIMIT);
+        let [mut holder] = parties([&other]);
+        assert!(holder.ask(&mut line, LIMIT).is_some());
+        let mut waiting = parties([&one, &one, &one, &two, &two, &three]);
+        for party in &mut waiting {
+            assert_eq!(party.ask(&mut line, 50), None);
+        }
+        line.refund(9, LIMIT);
+        // Slots 1 to 3 are leader 1's, 4 and 5 leader 2's, 6 is leader 3's.
+        assert_eq!(grants(&mut line), [1, 4, 6, 2, 5, 3]);
+    }
+
+    #[test]
+    fn nobody_gets_more_than_half_while_another_waits() {
+        let (greedy, modest) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&greedy, &greedy, &modest]);
+        assert!(a.ask(&mut line, 900).is_some(), "all of it, while nobody else wants any");
+        assert_eq!(b.ask(&mut line, 200), None);
+        assert_eq!(c.ask(&mut line, 200), None);
+        assert!(!line.charge_growth(1, 50));
+        line.refund(1, 200);
+        // 700 are leader 1's: above half, so its turn goes to leader 2.
+        assert_eq!(grants(&mut line), [3]);
+        assert!(line.charge_growth(1, 50), "nobody else waits any more");
+        line.refund(1, 200);
+        assert_eq!(grants(&mut line), [2]);
+    }
+
+    #[test]
+    fn a_leader_with_nothing_may_have_its_large_record() {
+        let (one, two) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut large, mut c, mut d] = parties([&one, &two, &one, &one]);
+        assert!(a.ask(&mut line, 900).is_some());
+        assert_eq!(large.ask(&mut line, 800), None);
+        assert_eq!(c.ask(&mut line, 100), None);
+        assert_eq!(d.ask(&mut line, 100), None);
+        line.refund(1, 900);
+        assert_eq!(grants(&mut line), [3, 2, 4], "800 of 1000, though leader 1 waits too");
+    }
+
+    #[test]
+    fn when_all_must_yield_the_one_with_least_goes_on() {
+        let (one, two) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c, mut d] = parties([&one, &two, &one, &two]);
+        assert!(a.ask(&mut line, 480).is_some());
+        assert!(b.ask(&mut line, 470).is_some());
+        assert_eq!(c.ask(&mut line, 100), None);
+        assert_eq!(d.ask(&mut line, 100), None);
+        line.refund(1, 70);
+        line.refund(2, 30);
+        // 410 and 440: with 100 more, both are above half.
+        assert_eq!(grants(&mut line), [3]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_goes_to_the_next() {
+        let leader = AtomicI32::new(1);
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c, mut d] = parties([&leader; 4]);
+        assert!(a.ask(&mut line, LIMIT).is_some());
+        for party in [&mut b, &mut c, &mut d] {
+            assert_eq!(party.ask(&mut line, 600), None);
+        }
+        let [b, c] = [b, c].map(|party| party.ticket.unwrap());
+        let mut granted = Vec::new();
+        line.leave(&b, &mut granted);
+        assert_eq!((b.state(), line.waiting()), (TicketState::Ended, 2));
+        line.refund(1, LIMIT);
+        assert_eq!(grants(&mut line), [3]);
+        line.leave(&c, &mut granted);
+        assert_eq!(c.state(), TicketState::Ended);
+        assert_eq!(granted.iter().map(|ticket| ticket.slot).collect::<Vec<_>>(), [4]);
+        assert_eq!(line.used(), 600);
+    }
+
+    #[test]
+    fn threads_of_one_partition_share_a_ticket() {
+        let leader = AtomicI32::new(1);
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b] = parties([&leader; 2]);
+        assert!(a.ask(&mut line, LIMIT).is_some());
+        assert_eq!(b.ask(&mut line, 100), None);
+        let ticket = b.ticket.clone().unwrap();
+        assert_eq!(b.ask(&mut line, 300), None);
+        assert!(Arc::ptr_eq(&ticket, b.ticket.as_ref().unwrap()));
+        assert_eq!(line.waiting(), 1);
+        let mut granted = Vec::new();
+        line.leave(&ticket, &mut granted);
+        assert_eq!(ticket.state(), TicketState::Waiting, "the other one still waits");
+        line.refund(1, 200);
+        assert!(grants(&mut line).is_empty(), "for the larger of the two");
+        line.refund(1, 100);
+        assert_eq!(grants(&mut line), [2]);
+        assert_eq!(b.ask(&mut line, 100), Some((300, 1)));
+        line.leave(&ticket, &mut granted);
+        assert_eq!((ticket.state(), line.used()), (TicketState::Spent, LIMIT));
+    }
+
+    #[test]
+    fn a_larger_record_that_comes_first_is_still_first_in_line() {
+        let leader = AtomicI32::new(1);
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&leader; 3]);
+        assert!(a.ask(&mut line, LIMIT).is_some());
+        assert_eq!(b.ask(&mut line, 100), None);
+        assert_eq!(c.ask(&mut line, 100), None);
+        line.refund(1, 100);
+        assert_eq!(grants(&mut line), [2]);
+        assert_eq!(b.ask(&mut line, 500), None, "granted less than this");
+        assert_eq!((line.used(), line.waiting()), (900, 2), "which came back");
+        line.refund(1, 500);
+        assert_eq!(grants(&mut line), [2, 3]);
+        assert_eq!(b.ask(&mut line, 500), Some((500, 1)));
+    }
+
+    #[test]
+    fn a_ticket_moves_with_its_partition() {
+        let (old, new) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&old, &old, &new]);
+        assert!(a.ask(&mut line, LIMIT).is_some());
+        assert_eq!(b.ask(&mut line, 100), None);
+        assert_eq!(c.ask(&mut line, 100), None);
+        line.move_ticket(2, 1, 2, &mut Vec::new());
+        line.refund(1, LIMIT);
+        assert_eq!(grants(&mut line), [3, 2]);
+        assert_eq!(b.ask(&mut line, 100), Some((100, 2)), "charged to the new leader");
+    }
+}

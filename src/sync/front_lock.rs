@@ -249,3 +249,116 @@ pub(super) mod rank {
         assert!(!IN_FRONT.get(), "a thread waits while it is in a front");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::thread;
+
+    fn spawn(run: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
+        thread::Builder::new().spawn(run).unwrap()
+    }
+
+    #[test]
+    fn one_thread_at_a_time() {
+        const EACH: u64 = 20_000;
+        let lock = Arc::new(FrontLock::new((0_u64, 0_u64)));
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                spawn(move || {
+                    for _ in 0..EACH {
+                        let mut pair = lock.lock();
+                        pair.0 += 1;
+                        pair.1 += 1;
+                        assert_eq!(pair.0, pair.1);
+                    }
+                })
+            })
+            .collect();
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        assert_eq!(*lock.lock(), (4 * EACH, 4 * EACH));
+    }
+
+    #[test]
+    fn who_unlocks_learns_that_the_lock_was_wanted() {
+        let lock = FrontLock::new(0);
+        let guard = lock.try_lock_or_want();
+        assert!(!guard.unwrap().unlock(), "nobody wanted it");
+        let held = Arc::new(lock);
+        let guard = held.lock();
+        let network = Arc::clone(&held);
+        let wanting = thread::Builder::new().spawn(move || network.try_lock_or_want().is_none());
+        assert!(wanting.unwrap().join().unwrap());
+        assert!(guard.unlock(), "the network thread was here");
+        assert!(!held.lock().unlock(), "it is told once");
+    }
+
+    /// PARKED must survive WANTED, and the other way round.
+    #[test]
+    fn a_sleeper_and_a_wish_at_once() {
+        let lock = Arc::new(FrontLock::new(0));
+        let guard = lock.lock();
+        let sleeper = {
+            let lock = Arc::clone(&lock);
+            spawn(move || *lock.lock() += 1)
+        };
+        while lock.futex.word.load(Ordering::Relaxed) & PARKED == 0 {
+            thread::yield_now();
+        }
+        let network = Arc::clone(&lock);
+        spawn(move || assert!(network.try_lock_or_want().is_none())).join().unwrap();
+        assert_eq!(lock.futex.word.load(Ordering::Relaxed), LOCKED | PARKED | WANTED);
+        assert!(guard.unlock());
+        sleeper.join().unwrap();
+        assert_eq!(*lock.lock(), 1);
+    }
+
+    /// Each time the network thread cannot get in, exactly one caller is told.
+    #[test]
+    fn no_wish_is_lost() {
+        let lock = Arc::new(FrontLock::new(0_u64));
+        let told = Arc::new(AtomicU32::new(0));
+        let done = Arc::new(AtomicBool::new(false));
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let (lock, told) = (Arc::clone(&lock), Arc::clone(&told));
+                let done = Arc::clone(&done);
+                spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        let mut guard = lock.lock();
+                        *guard += 1;
+                        if guard.unlock() {
+                            told.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut wished = 0;
+        while wished < 100 && *lock.lock() < 2_000_000 {
+            let Some(guard) = lock.try_lock_or_want() else {
+                wished += 1;
+                while told.load(Ordering::SeqCst) < wished {
+                    thread::yield_now();
+                }
+                continue;
+            };
+            assert!(!guard.unlock());
+        }
+        done.store(true, Ordering::Relaxed);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        assert_eq!(told.load(Ordering::SeqCst), wished);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "goes into another one")]
+    fn a_thread_is_in_one_front_at_most() {
+        let (one, other) = (FrontLock::new(()), FrontLock::new(()));
+        let _one = one.lock();
+        let _other = other.lock();
+    }
+}

@@ -1,0 +1,341 @@
+//! Loom's models of what threads do to each other here: every order of their steps is tried.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_`
+//!
+//! The code under the models is the producer's own. A lost wake-up, or memory that is handed to
+//! nobody, is a deadlock here, which loom reports.
+
+use super::append::{AppendContext, Appended};
+use super::batch::ProducerBatch;
+use super::buffer_pool::{BufferPool, First, SMALLEST_SLAB};
+use super::cuts::Cuts;
+use super::front::{Partition, Rest, Take, Taken};
+use super::inbox::Inbox;
+use super::testing::{ms, partition, reading, record};
+use super::ticket::{Ticket, Waiting};
+use crate::clock::{Clock, Instant};
+use crate::sync::prim::{AtomicBool, Condvar, Mutex, Ordering, guard};
+use crate::sync::{FrontLock, Wake};
+use loom::thread;
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
+use std::time::Duration;
+
+/// Tries every order in which threads are interrupted at most so often.
+fn model(interruptions: usize, run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(interruptions);
+    builder.max_branches = 20_000;
+    builder.check(run);
+}
+
+/// A poll that nothing but a wake ends.
+#[derive(Default)]
+struct Poll {
+    woken: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Poll {
+    fn sleep(&self) {
+        let mut woken = guard(&self.woken);
+        while !*woken {
+            woken = self.bell.wait(woken).unwrap();
+        }
+        *woken = false;
+    }
+}
+
+impl Wake for Poll {
+    fn wake(&self) {
+        *guard(&self.woken) = true;
+        self.bell.notify_one();
+    }
+}
+
+fn context(poll: &Arc<Poll>, linger: Duration) -> AppendContext {
+    let waker = || Arc::clone(poll) as Arc<dyn Wake>;
+    AppendContext {
+        pool: BufferPool::new(1 << 20, 1 << 14, waker()),
+        inbox: Arc::new(Inbox::new(waker())),
+        cuts: Arc::new(Cuts::new()),
+        batch_size: 1 << 14,
+        max_request_size: 1 << 20,
+        linger,
+    }
+}
+
+fn append(context: &AppendContext, partition: &Arc<Partition>, tag: u64) {
+    let appended = partition.try_append(context, &record(b"v", tag), reading(ms(1)));
+    assert!(matches!(appended, Ok(Appended::Done { .. })));
+}
+
+#[test]
+fn loom_lock_excludes_wakes_and_tells() {
+    model(5, || {
+        let lock = Arc::new(FrontLock::new(0));
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || {
+                    let mut guard = lock.lock();
+                    *guard += 1;
+                    guard.unlock()
+                })
+            })
+            .collect();
+        let wanted = match lock.try_lock_or_want() {
+            Some(guard) => {
+                assert!((0..=2).contains(&*guard));
+                assert!(!guard.unlock());
+                false
+            }
+            None => true,
+        };
+        let told = callers.into_iter().map(|caller| caller.join().unwrap());
+        let told = told.filter(|told| *told).count();
+        assert_eq!(told, usize::from(wanted), "one is told, if the lock was wanted");
+        assert_eq!(*lock.lock(), 2);
+    });
+}
+
+/// The network thread, until it has taken so many records: it looks into the inbox, takes what is
+/// ready, and sleeps when there is nothing to do.
+fn run_network_thread(context: &AppendContext, poll: &Poll, records: usize) -> Vec<u64> {
+    let mut tags = Vec::new();
+    let mut listed = Vec::new();
+    let mut batches: Vec<ProducerBatch> = Vec::new();
+    loop {
+        context.inbox.drain(&mut listed);
+        for entry in listed.drain(..) {
+            let take = Take {
+                now: ms(1),
+                force: false,
+                force_cut: 0,
+                max_batches: 9,
+                mute: false,
+                closed_only: false,
+            };
+            match entry.partition.try_take(take, &mut batches) {
+                Taken::Busy | Taken::Nothing | Taken::Lingering(_) => {}
+                Taken::Batches { rest, .. } => assert_ne!(rest, Rest::Ready),
+                Taken::Ready => panic!("everything was asked for"),
+            }
+        }
+        for batch in batches.drain(..) {
+            tags.extend_from_slice(batch.body.tags());
+            context.cuts.completed(batch.cut);
+        }
+        if tags.len() == records {
+            return tags;
+        }
+        if context.inbox.prepare_to_wait(Instant::NEVER) {
+            poll.sleep();
+            context.inbox.awake();
+        }
+    }
+}
+
+#[test]
+fn loom_no_record_is_left_behind_by_a_sleeping_network_thread() {
+    model(5, || {
+        let poll = Arc::new(Poll::default());
+        let context = Arc::new(context(&poll, Duration::ZERO));
+        let (shared, partition) = (Arc::clone(&context), partition(0));
+        let caller = thread::spawn(move || {
+            append(&shared, &partition, 1);
+            append(&shared, &partition, 2);
+        });
+        assert_eq!(run_network_thread(&context, &poll, 2), [1, 2]);
+        caller.join().unwrap();
+        assert_eq!(context.pool.used(), 0);
+    });
+}
+
+#[test]
+fn loom_two_callers_in_one_front() {
+    model(3, || {
+        let poll = Arc::new(Poll::default());
+        let context = Arc::new(context(&poll, Duration::ZERO));
+        let partition = partition(0);
+        let callers = [1, 2].map(|tag| {
+            let (context, partition) = (Arc::clone(&context), Arc::clone(&partition));
+            thread::spawn(move || append(&context, &partition, tag))
+        });
+        let mut tags = run_network_thread(&context, &poll, 2);
+        tags.sort_unstable();
+        assert_eq!(tags, [1, 2]);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        assert_eq!((partition.accepted(), context.pool.used()), (2, 0));
+    });
+}
+
+/// The first batch is sealed by its closer after it has let go of the front, and listed then.
+#[test]
+fn loom_a_batch_that_is_being_sealed_is_found() {
+    model(4, || {
+        let poll = Arc::new(Poll::default());
+        let context = Arc::new(context(&poll, Duration::ZERO));
+        let (shared, partition) = (Arc::clone(&context), partition(0));
+        let caller = thread::spawn(move || {
+            append(&shared, &partition, 1);
+            shared.cuts.advance();
+            append(&shared, &partition, 2);
+        });
+        assert_eq!(run_network_thread(&context, &poll, 2), [1, 2]);
+        caller.join().unwrap();
+        assert_eq!((context.pool.used(), context.cuts.outstanding_upto(u64::MAX)), (0, 0));
+    });
+}
+
+/// A timed push wakes if, and only if, the network thread would sleep past it.
+#[test]
+fn loom_a_deadline_is_never_slept_through() {
+    model(5, || {
+        let poll = Arc::new(Poll::default());
+        // The first record's deadline is 6 ms.
+        let context = Arc::new(context(&poll, Duration::from_millis(5)));
+        let shared = Arc::clone(&context);
+        let caller = thread::spawn(move || append(&shared, &partition(0), 1));
+        let sleeps = context.inbox.prepare_to_wait(ms(7));
+        caller.join().unwrap();
+        assert!(*guard(&poll.woken) || !sleeps, "asleep before the push: woken by it");
+        let mut listed = Vec::new();
+        context.inbox.awake();
+        context.inbox.drain(&mut listed);
+        listed.iter().for_each(|entry| assert!(entry.partition.try_purge(&mut Vec::new())));
+
+        let shared = Arc::clone(&context);
+        *guard(&poll.woken) = false;
+        let caller = thread::spawn(move || append(&shared, &partition(1), 1));
+        let _asleep_or_not = context.inbox.prepare_to_wait(ms(6));
+        caller.join().unwrap();
+        assert!(!*guard(&poll.woken), "it will be awake by then");
+        context.inbox.awake();
+        context.inbox.drain(&mut listed);
+        listed.iter().for_each(|entry| assert!(entry.partition.try_purge(&mut Vec::new())));
+    });
+}
+
+/// What is left elsewhere and announced.
+#[test]
+fn loom_an_announcement_is_not_lost() {
+    model(5, || {
+        let poll = Arc::new(Poll::default());
+        let inbox = Arc::new(Inbox::new(Arc::clone(&poll) as Arc<dyn Wake>));
+        let asked = Arc::new(AtomicBool::new(false));
+        let (announcing, asking) = (Arc::clone(&inbox), Arc::clone(&asked));
+        let caller = thread::spawn(move || {
+            asking.store(true, Ordering::Relaxed);
+            announcing.notify();
+        });
+        while !asked.load(Ordering::Relaxed) {
+            if inbox.prepare_to_wait(Instant::NEVER) && !asked.load(Ordering::Relaxed) {
+                poll.sleep();
+            }
+            inbox.awake();
+        }
+        caller.join().unwrap();
+    });
+}
+
+/// A partition's threads, as far as memory is concerned.
+struct Party {
+    slot: u32,
+    leader: AtomicI32,
+    ticket: Option<Arc<Ticket>>,
+}
+
+impl Party {
+    fn new(slot: u32) -> Party {
+        let leader = i32::try_from(slot).unwrap();
+        Party { slot, leader: AtomicI32::new(leader), ticket: None }
+    }
+
+    fn ask(&mut self, pool: &Arc<BufferPool>) -> First {
+        pool.first(self.slot, &self.leader, SMALLEST_SLAB, &mut self.ticket)
+    }
+
+    /// Waits as long as it takes, and gives the memory back.
+    fn use_memory(&mut self, pool: &Arc<BufferPool>) {
+        let mut held: Option<Waiting> = None;
+        loop {
+            match self.ask(pool) {
+                First::Slab(slab) => {
+                    drop(held);
+                    pool.release(iter::once(slab), None, 0);
+                    return;
+                }
+                First::Wait { waiting, .. } => {
+                    assert!(waiting.wait(&Clock::system(), Instant::NEVER, || false));
+                    held = Some(waiting);
+                }
+            }
+        }
+    }
+}
+
+/// A pool of one slab.
+fn one_slab() -> Arc<BufferPool> {
+    BufferPool::new(SMALLEST_SLAB, 0, Arc::new(Poll::default()))
+}
+
+#[test]
+fn loom_memory_reaches_everybody_who_waits() {
+    model(5, || {
+        let pool = one_slab();
+        let users = [1, 2].map(|slot| {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || Party::new(slot).use_memory(&pool))
+        });
+        Party::new(3).use_memory(&pool);
+        users.into_iter().for_each(|user| user.join().unwrap());
+        assert_eq!((pool.used(), pool.waiting()), (0, 0));
+    });
+}
+
+/// A waiter gives up while the memory is freed: the grant goes to the next, or back.
+#[test]
+fn loom_a_grant_to_nobody_is_not_lost() {
+    model(5, || {
+        let pool = one_slab();
+        let First::Slab(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
+        let First::Wait { waiting, fresh: true } = Party::new(2).ask(&pool) else {
+            panic!("it is taken")
+        };
+        let (giving_up, next) = (Arc::clone(&pool), Arc::clone(&pool));
+        let impatient = thread::spawn(move || {
+            drop(waiting);
+            drop(giving_up);
+        });
+        let patient = thread::spawn(move || Party::new(3).use_memory(&next));
+        pool.release(iter::once(slab), None, 0);
+        impatient.join().unwrap();
+        patient.join().unwrap();
+        assert_eq!((pool.used(), pool.waiting()), (0, 0));
+    });
+}
+
+/// Two threads of one partition wait with one ticket; one gives up.
+#[test]
+fn loom_a_shared_ticket_outlives_one_of_its_waiters() {
+    model(5, || {
+        let pool = one_slab();
+        let First::Slab(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
+        let mut party = Party::new(2);
+        let First::Wait { waiting: stays, .. } = party.ask(&pool) else { panic!("it is taken") };
+        let First::Wait { waiting: leaves, fresh: false } = party.ask(&pool) else {
+            panic!("it is taken")
+        };
+        let impatient = thread::spawn(move || drop(leaves));
+        let releasing = Arc::clone(&pool);
+        let releaser = thread::spawn(move || releasing.release(iter::once(slab), None, 0));
+        assert!(stays.wait(&Clock::system(), Instant::NEVER, || false));
+        party.use_memory(&pool);
+        drop(stays);
+        impatient.join().unwrap();
+        releaser.join().unwrap();
+        assert_eq!((pool.used(), pool.waiting()), (0, 0));
+    });
+}
