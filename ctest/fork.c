@@ -8,6 +8,19 @@
 #define PER_SENDER 30000
 #define CHILDREN 40
 
+/* AddressSanitizer's allocator does not survive a fork while another thread is inside it: there the
+ * children come when everybody is done. */
+#if defined(__SANITIZE_ADDRESS__)
+#define QUIET true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define QUIET true
+#endif
+#endif
+#ifndef QUIET
+#define QUIET false
+#endif
+
 static producer_t *producer;
 static atomic_int stop;
 
@@ -84,6 +97,10 @@ int main(void) {
     senders[i] = (sender_t){.first = i * PER_SENDER};
     CHECK_EQ(0, pthread_create(&threads[i], NULL, send_many, &senders[i]));
   }
+  if (QUIET) {
+    for (int i = 0; i < SENDERS; i++) CHECK_EQ(0, pthread_join(threads[i], NULL));
+    CHECK_OK(producer_flush(producer, 30000, &error));
+  }
   for (int i = 0; i < CHILDREN; i++) {
     pid_t pid = fork();
     CHECK(pid >= 0);
@@ -92,7 +109,7 @@ int main(void) {
     CHECK_EQ(pid, waitpid(pid, &status, 0));
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) FAIL("child %d ends with %x", i, status);
   }
-  for (int i = 0; i < SENDERS; i++) CHECK_EQ(0, pthread_join(threads[i], NULL));
+  for (int i = 0; i < SENDERS && !QUIET; i++) CHECK_EQ(0, pthread_join(threads[i], NULL));
   CHECK_OK(producer_flush(producer, 30000, &error));
   CHECK_LEDGER(&ledger, 0);
   CHECK_EQ(SENDERS * PER_SENDER,
