@@ -1,5 +1,5 @@
-// What tests need of Apache Kafka's own code: the storage formatter, the consumer and the producer's
-// choice of partitions. Compiled once by the program `kafka`, and run by it.
+// What tests need of Apache Kafka's own code: the storage formatter, the consumer and the
+// producer's choice of partitions. Compiled once by the program `kafka`, and run by it.
 import java.io.BufferedOutputStream;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
@@ -17,6 +17,7 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.Future;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -54,8 +55,8 @@ public final class KafkaTestTool {
         return 0;
     }
 
-    // BOOTSTRAP COUNT TIMEOUT_MS TOPIC...: prints COUNT records, or, with -1, those up to the present
-    // end. Exit status 4: not done in time.
+    // BOOTSTRAP COUNT TIMEOUT_MS TOPIC...: prints COUNT records, or, with -1, those up to the
+    // present end. Exit status 4: not done in time.
     private static int consume(String[] args) {
         long count = Long.parseLong(args[1]);
         long deadline = System.nanoTime() + Long.parseLong(args[2]) * 1_000_000L;
@@ -67,8 +68,8 @@ public final class KafkaTestTool {
         config.put("fetch.max.wait.ms", "100");
         config.put("max.poll.records", "10000");
         long consumed = 0;
-        try (KafkaConsumer<byte[], byte[]> consumer =
-                 new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+        ByteArrayDeserializer bytes = new ByteArrayDeserializer();
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(config, bytes, bytes)) {
             List<TopicPartition> partitions = new ArrayList<>();
             for (String topic : topics) {
                 for (PartitionInfo info : consumer.partitionsFor(topic)) {
@@ -84,7 +85,8 @@ public final class KafkaTestTool {
                     System.err.println("timeout after " + consumed + " records");
                     return 4;
                 }
-                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(100))) {
+                ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(100));
+                for (ConsumerRecord<byte[], byte[]> record : records) {
                     Long end = ends.get(new TopicPartition(record.topic(), record.partition()));
                     if (count < 0 ? record.offset() < end : consumed < count) {
                         print(record);

@@ -90,7 +90,8 @@ def run(command):
 
 
 LOG4J = """<Configuration status="WARN">
-<Appenders><Console name="out" target="SYSTEM_%s"><PatternLayout pattern="[%%d] %%p %%m (%%c)%%n"/></Console></Appenders>
+<Appenders><Console name="out" target="SYSTEM_%s">
+<PatternLayout pattern="[%%d] %%p %%m (%%c)%%n"/></Console></Appenders>
 <Loggers><Root level="%s"><AppenderRef ref="out"/></Root></Loggers>
 </Configuration>
 """

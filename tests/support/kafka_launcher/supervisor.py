@@ -49,8 +49,8 @@ COMMON = {
 
 
 class Port:
-    """A port of the kernel's choice that stays ours. The socket stays bound and never listens: nobody
-    else is given the port, a broker may still listen on it (both set SO_REUSEADDR), and while no
+    """A port of the kernel's choice that stays ours. The socket stays bound and never listens:
+    nobody else is given the port, a broker may still listen on it (both set SO_REUSEADDR), and while no
     broker does connections are refused."""
 
     def __init__(self):
@@ -77,8 +77,8 @@ class Node:
 
 
 class Cluster:
-    """The nodes and their ports. One broker is its own controller; three have one of a process of its
-    own, so that any broker can be killed."""
+    """The nodes and their ports. One broker is its own controller; three have one of a process of
+    its own, so that any broker can be killed."""
 
     def __init__(self, directory, count, extra):
         self.id = (
@@ -128,8 +128,8 @@ def control_address(directory):
 
 
 class Supervisor:
-    """Owns the nodes' processes; answers one request per connection on an abstract Unix socket named
-    after the folder."""
+    """Owns the nodes' processes; answers one request per connection on an abstract Unix socket
+    named after the folder."""
 
     def __init__(self, directory, cluster, listener, owner, ttl):
         self.directory, self.cluster, self.listener = directory, cluster, listener
