@@ -50,8 +50,8 @@ COMMON = {
 
 class Port:
     """A port of the kernel's choice that stays ours. The socket stays bound and never listens:
-    nobody else is given the port, a broker may still listen on it (both set SO_REUSEADDR), and while no
-    broker does connections are refused."""
+    nobody else is given the port, a broker may still listen on it (both set SO_REUSEADDR), and
+    while no broker does connections are refused."""
 
     def __init__(self):
         self.socket = socket.socket()
