@@ -3,6 +3,7 @@ acks=all, no idempotence. Nothing may be lost. A record may be written twice (it
 but the order of first occurrences holds."""
 
 import threading
+import time
 import unittest
 
 import harness
@@ -118,6 +119,22 @@ class Failover(unittest.TestCase):
             self.assertNotEqual(
                 cluster.describe(topic)[0]["leader"], victim, "the killed broker was never missed"
             )
+
+        self.while_sending(faults)
+
+    def test_too_few_replicas_are_in_sync_for_a_while(self):
+        def faults(topic, more):
+            leader = cluster.describe(topic)[0]["leader"]
+            followers = [node for node in (1, 2, 3) if node != leader]
+            for node in followers:
+                cluster.tell("kill", node)
+            deadline = time.monotonic() + harness.PATIENCE_S
+            while cluster.describe(topic)[0]["in_sync"] != [leader]:
+                self.assertLess(time.monotonic(), deadline, "the killed brokers are not missed")
+            for node in followers:
+                cluster.tell("restart", node)
+            cluster.tell("wait-in-sync")
+            more()
 
         self.while_sending(faults)
 
