@@ -1,0 +1,228 @@
+//! A producer against the embedded cluster: what became of each record, and waits that end.
+#![allow(
+    dead_code,
+    clippy::missing_panics_doc,
+    reason = "each test takes what it needs; a helper of tests panics"
+)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, in helpers too")]
+
+use kafka_producer::clock::Clock;
+use kafka_producer::config::ProducerConfig;
+use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink, Stage};
+use kafka_producer::mock::MockCluster;
+use kafka_producer::producer::{Options, Producer, Timeout};
+use kafka_producer::record::ProducerRecord;
+use kafka_producer::sync::Signal;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The API key of Produce.
+pub const PRODUCE: i16 = 0;
+/// The API key of Metadata.
+pub const METADATA: i16 = 3;
+/// Longer than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for calls of the producer's.
+pub const LONG: Timeout = Timeout::After(PATIENCE);
+
+/// What became of a record.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub status: i32,
+    pub flags: u32,
+    pub partition: i32,
+    pub offset: i64,
+    pub stage: Option<Stage>,
+    pub attempts: i32,
+    pub message: String,
+}
+
+/// What became of each tag; a second outcome for one panics (in the callback, so it is noted too).
+#[derive(Default)]
+pub struct Outcomes {
+    outcomes: Mutex<BTreeMap<u64, Outcome>>,
+    twice: Mutex<Vec<u64>>,
+    signal: Signal,
+}
+
+impl Outcomes {
+    /// All of them so far.
+    pub fn get(&self) -> MutexGuard<'_, BTreeMap<u64, Outcome>> {
+        assert_eq!(*lock(&self.twice), [], "tags that were reported twice");
+        lock(&self.outcomes)
+    }
+
+    /// The outcome of one tag.
+    pub fn of(&self, tag: u64) -> Outcome {
+        self.get().get(&tag).cloned().unwrap()
+    }
+
+    /// Waits until there are so many.
+    pub fn wait_for(&self, count: usize) {
+        let clock = Clock::system();
+        let deadline = clock.now().after(PATIENCE);
+        loop {
+            let seen = self.signal.generation();
+            let now = self.get().len();
+            if now >= count {
+                return;
+            }
+            assert!(self.signal.wait(seen, &clock, deadline), "{now} outcomes, not {count}");
+        }
+    }
+
+    /// Takes deliveries, wherever they come from.
+    pub fn take(&self, deliveries: &[Delivery]) {
+        for delivery in deliveries {
+            let failure = delivery.failure.as_ref();
+            for (index, tag) in (0..).zip(delivery.tags()) {
+                let known = delivery.base_offset >= 0;
+                let outcome = Outcome {
+                    status: delivery.status,
+                    flags: delivery.flags,
+                    partition: delivery.partition,
+                    offset: if known { delivery.base_offset + index } else { -1 },
+                    stage: failure.map(|failure| failure.stage),
+                    attempts: failure.map_or(0, |failure| failure.attempts),
+                    message: failure
+                        .map_or(String::new(), |failure| failure.message.to_string_lossy().into()),
+                };
+                if lock(&self.outcomes).insert(*tag, outcome).is_some() {
+                    lock(&self.twice).push(*tag);
+                }
+            }
+        }
+        self.signal.notify();
+    }
+}
+
+impl DeliverySink for Outcomes {
+    fn deliver(&self, deliveries: &[Delivery]) {
+        self.take(deliveries);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A configuration for this cluster.
+pub fn config(cluster: &MockCluster, settings: &[(&str, &str)]) -> ProducerConfig {
+    let mut config = ProducerConfig::new();
+    config.set("bootstrap.servers", cluster.bootstrap_servers()).unwrap();
+    for (key, value) in settings {
+        config.set(key, value).unwrap();
+    }
+    config
+}
+
+/// A producer with a delivery callback.
+pub fn producer(cluster: &MockCluster, settings: &[(&str, &str)]) -> (Producer, Arc<Outcomes>) {
+    let outcomes = Arc::new(Outcomes::default());
+    let delivery = DeliveryMode::Callback(Arc::clone(&outcomes) as _);
+    let options = Options { delivery, log: None };
+    (Producer::new(&config(cluster, settings), options).unwrap(), outcomes)
+}
+
+/// A producer in poll mode.
+pub fn polled(cluster: &MockCluster, settings: &[(&str, &str)]) -> Producer {
+    let options = Options { delivery: DeliveryMode::Poll, log: None };
+    Producer::new(&config(cluster, settings), options).unwrap()
+}
+
+/// A cluster with one topic "t".
+pub fn cluster(brokers: i32, partitions: i32) -> MockCluster {
+    let cluster = MockCluster::new(brokers).unwrap();
+    cluster.create_topic("t", partitions).unwrap();
+    cluster
+}
+
+/// A record of "t" without key.
+pub fn record(value: &[u8], tag: u64) -> ProducerRecord<'_> {
+    let (topic, partition, key, timestamp_ms) = ("t", None, None, None);
+    ProducerRecord { topic, partition, key, value: Some(value), headers: &[], timestamp_ms, tag }
+}
+
+/// The same for a partition.
+pub fn to(partition: i32, value: &[u8], tag: u64) -> ProducerRecord<'_> {
+    ProducerRecord { partition: Some(partition), ..record(value, tag) }
+}
+
+/// Waits until something is so.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let (clock, never) = (Clock::system(), Signal::default());
+    let deadline = clock.now().after(PATIENCE);
+    while !is_so() {
+        assert!(clock.now() < deadline, "{what}: not within {PATIENCE:?}");
+        let pause = clock.now().after(Duration::from_millis(1));
+        never.wait(never.generation(), &clock, pause);
+    }
+}
+
+/// How long something takes.
+pub fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
+    let clock = Clock::system();
+    let began = clock.now();
+    let result = f();
+    (result, clock.now().since(began))
+}
+
+/// Lets time pass with nothing to do: for what must not happen meanwhile.
+pub fn let_pass(time: Duration) {
+    let (clock, never) = (Clock::system(), Signal::default());
+    never.wait(never.generation(), &clock, clock.now().after(time));
+}
+
+/// The tags in a partition's log, batch by batch.
+pub fn logged(cluster: &MockCluster, partition: i32) -> Vec<Vec<u64>> {
+    let mut batches: Vec<Vec<u64>> = Vec::new();
+    let starts: Vec<i64> =
+        cluster.batches("t", partition).iter().map(|batch| batch.base_offset).collect();
+    for read in cluster.records("t", partition) {
+        let tag = u64::from_be_bytes(read.value.as_deref().unwrap()[..8].try_into().unwrap());
+        if starts.contains(&read.offset) {
+            batches.push(Vec::new());
+        }
+        batches.last_mut().unwrap().push(tag);
+    }
+    batches
+}
+
+/// Every log holds its tags in the order in which they were sent; a batch that was written more
+/// than once (its outcome was not known) repeats before the next one begins. All that was
+/// acknowledged lies where its delivery says. Gives the tags.
+pub fn assert_order(cluster: &MockCluster, partitions: i32, outcomes: &Outcomes) -> Vec<u64> {
+    let mut all = Vec::new();
+    for partition in 0..partitions {
+        let mut last: Vec<u64> = Vec::new();
+        for batch in logged(cluster, partition) {
+            assert!(batch.is_sorted(), "{batch:?}");
+            if batch != last {
+                assert!(
+                    batch.first() > last.last(),
+                    "partition {partition}: {batch:?} after {last:?}"
+                );
+                all.extend(&batch);
+            }
+            last = batch;
+        }
+    }
+    assert_places(cluster, outcomes);
+    all
+}
+
+/// All that was acknowledged lies where its delivery says.
+pub fn assert_places(cluster: &MockCluster, outcomes: &Outcomes) {
+    for (tag, outcome) in outcomes.get().iter().filter(|(_, outcome)| outcome.status == 0) {
+        let read = cluster.read("t", outcome.partition, outcome.offset).unwrap();
+        assert_eq!(read.value.as_deref().map(|value| &value[..8]), Some(&tag.to_be_bytes()[..]));
+    }
+}
+
+/// At a quiet point: every record has an outcome, and every byte came back.
+pub fn assert_settled(producer: &Producer) {
+    let counters = producer.counters();
+    assert_eq!(counters.accepted, counters.acknowledged + counters.failed, "{counters:?}");
+    assert_eq!((counters.pending, counters.buffered_bytes), (0, 0), "{counters:?}");
+}
