@@ -1,0 +1,136 @@
+//! `buffer.memory`: it is the limit, waiting for it is fair and ends, and all of it comes back.
+#![cfg(feature = "mock")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/produce.rs"]
+mod produce;
+
+use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
+use kafka_producer::error::{RETRIABLE, status};
+use kafka_producer::producer::{Options, Producer, Timeout};
+use kafka_producer::sync::Signal;
+use produce::{LONG, assert_settled, cluster, config, eventually, producer, record, timed, to};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(5);
+const TIGHT: &[(&str, &str)] = &[("buffer.memory", "65536"), ("batch.size", "8192")];
+
+#[test]
+fn many_threads_share_little_memory() {
+    let cluster = cluster(3, 24);
+    // What lingers holds the memory that others wait for: it must not linger then.
+    let settings = [TIGHT, &[("linger.ms", "60000"), ("delivery.timeout.ms", "100000")]].concat();
+    let (producer, outcomes) = producer(&cluster, &settings);
+    thread::scope(|scope| {
+        for thread in 0..6_u64 {
+            let producer = &producer;
+            scope.spawn(move || {
+                let value = [1; 700];
+                for number in 0..500 {
+                    let tag = thread << 32 | number;
+                    producer.send(&to((tag % 24) as i32, &value, tag)).unwrap();
+                    let counters = producer.counters();
+                    assert!(counters.buffered_bytes <= counters.buffer_limit_bytes);
+                }
+            });
+        }
+    });
+    producer.flush(LONG).unwrap();
+    assert_eq!(outcomes.get().len(), 3000);
+    assert_settled(&producer);
+}
+
+#[test]
+fn a_leader_that_takes_nothing_leaves_half_to_the_others() {
+    let cluster = cluster(2, 2);
+    let frozen = cluster.leader("t", 0).unwrap().0;
+    let (producer, _) = producer(&cluster, &[TIGHT, &[("max.block.ms", "200")]].concat());
+    for partition in 0..2 {
+        producer.send(&to(partition, b"x", 0)).unwrap();
+        producer.flush(LONG).unwrap();
+    }
+    cluster.set_broker(frozen, true, true, 0, 0).unwrap();
+    let value = [1; 1000];
+    let full = loop {
+        if let Err(error) = producer.send(&to(0, &value, 1)) {
+            break error;
+        }
+    };
+    assert_eq!((full.status, full.flags & RETRIABLE), (status::BUFFER_FULL, RETRIABLE), "{full}");
+    assert!(full.message.contains("buffer.memory=65536"), "{full}");
+    // The one that takes nothing has a sender that waits; the other one goes on.
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (producer, value, done) = (&producer, &value, &done);
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                let _ = producer.send(&to(0, value, 2));
+            }
+        });
+        let mut sent = 0;
+        for _ in 0..20 {
+            sent += u32::from(producer.send(&to(1, value, 3)).is_ok());
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(sent > 0, "all is the frozen one's");
+    });
+    producer.close(Timeout::After(Duration::ZERO)).1.unwrap();
+    assert_settled(&producer);
+}
+
+/// Keeps its deliveries until it may go on.
+#[derive(Default)]
+struct Slow {
+    go_on: AtomicBool,
+    inside: AtomicBool,
+    signal: Signal,
+}
+
+impl DeliverySink for Slow {
+    fn deliver(&self, _: &[Delivery]) {
+        self.inside.store(true, Ordering::Release);
+        let clock = kafka_producer::clock::Clock::system();
+        let deadline = clock.now().after(produce::PATIENCE);
+        loop {
+            let seen = self.signal.generation();
+            if self.go_on.load(Ordering::Acquire) || !self.signal.wait(seen, &clock, deadline) {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn failed_records_are_kept_until_their_callback_has_returned() {
+    let cluster = cluster(1, 1);
+    let slow = Arc::new(Slow::default());
+    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&slow) as _), log: None };
+    let producer = Producer::new(&config(&cluster, &[]), options).unwrap();
+    cluster.push_errors(produce::PRODUCE, &[29]).unwrap();
+    producer.send(&record(&[1; 5000], 1)).unwrap();
+    eventually("the callback runs", || slow.inside.load(Ordering::Acquire));
+    assert!(producer.counters().buffered_bytes >= 5000);
+    let pending = producer.flush(Timeout::After(Duration::from_millis(20))).unwrap_err();
+    assert_eq!(pending.status, status::TIMED_OUT, "it counts until its callback has returned");
+    slow.go_on.store(true, Ordering::Release);
+    slow.signal.notify();
+    producer.flush(LONG).unwrap();
+    assert_settled(&producer);
+}
+
+#[test]
+fn a_record_that_never_fits_is_refused_at_once() {
+    let cluster = cluster(1, 1);
+    let settings = [("buffer.memory", "65536"), ("max.request.size", "10000")];
+    let (producer, _) = producer(&cluster, &settings);
+    let (error, took) = timed(|| producer.send(&record(&[1; 20_000], 1)).unwrap_err());
+    assert_eq!(error.status, 10, "{error}");
+    assert!(error.message.contains("max.request.size = 10000"), "{error}");
+    assert!(took < SOON);
+    producer.send(&record(&[1; 9_000], 2)).unwrap();
+    producer.flush(LONG).unwrap();
+    assert_settled(&producer);
+}
