@@ -307,13 +307,25 @@ pub(super) unsafe fn topic<'a>(
     let Some(topic) = (unsafe { bytes(slice, name)? }) else {
         return Err(invalid(name, "is null: a record needs a topic"));
     };
-    std::str::from_utf8(topic).map_err(|_| {
+    text(topic).ok_or_else(|| {
         invalid(name, "is not UTF-8: topics are made of ASCII letters, digits, '.', '_' and '-'")
     })
 }
 
+/// The bytes as text. Topics and header keys are short and of ASCII nearly always, which takes a
+/// third of the time to see.
+#[inline]
+fn text(bytes: &[u8]) -> Option<&str> {
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Some(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
 /// # Safety
 /// As in `convert.rs`.
+#[inline]
 unsafe fn convert_header<'a>(
     header: &producer_header_t,
     index: usize,
@@ -324,7 +336,7 @@ unsafe fn convert_header<'a>(
     let Some(key) = (unsafe { bytes(header.key, name)? }) else {
         return Err(invalid(name, "is null: a header needs a key, which may be empty"));
     };
-    if std::str::from_utf8(key).is_err() {
+    if text(key).is_none() {
         return Err(invalid(name, "is not UTF-8: only header values may be any bytes"));
     }
     // SAFETY: the same.
