@@ -43,6 +43,12 @@ impl Process {
         self.0 == GENERATION.load(Ordering::Relaxed)
     }
 
+    /// Another process, as a child sees its parent.
+    #[cfg(test)]
+    pub(super) fn parent(self) -> Process {
+        Process(self.0.wrapping_sub(1))
+    }
+
     /// An error unless this still is that process.
     #[inline]
     pub(super) fn check(self) -> Result<()> {

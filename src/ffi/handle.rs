@@ -16,7 +16,7 @@ use crate::delivery::{Delivery, reentry};
 use crate::error::{Error, Result, status};
 use crate::producer::{Producer, Timeout};
 use std::cell::{Cell, RefCell};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,8 +142,10 @@ impl producer_t {
 thread_local! {
     /// How many `producer_poll()` calls this thread is in.
     static POLLING: Cell<u32> = const { Cell::new(0) };
-    /// Handles freed inside those.
-    static FREED: RefCell<Vec<Freed>> = const { RefCell::new(Vec::new()) };
+    /// Handles freed inside those. Nothing is left in it between polls; without a destructor it is
+    /// there to the thread's very end.
+    static FREED: ManuallyDrop<RefCell<Vec<Freed>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// A handle that C gave up and that is still to be dropped.
@@ -163,10 +165,13 @@ impl Freed {
     /// The same on a thread of its own: this one is inside a callback, which the producer may have
     /// to wait for.
     fn drop_elsewhere(self) {
-        // Without a thread the memory stays where it is: that is all that can be done without
-        // waiting.
-        let _ =
-            std::thread::Builder::new().name("kafka-free".into()).spawn(move || self.drop_now());
+        let pointer = self.0;
+        let thread = std::thread::Builder::new().name("kafka-free".into());
+        if thread.spawn(move || self.drop_now()).is_err() {
+            // Without a thread the memory stays where it is; the records are reported all the same.
+            // SAFETY: nobody else drops it now.
+            unsafe { pointer.as_ref() }.core.abandon();
+        }
     }
 }
 
@@ -185,7 +190,7 @@ impl Drop for Polling {
     fn drop(&mut self) {
         POLLING.set(POLLING.get() - 1);
         if POLLING.get() == 0 {
-            FREED.take().into_iter().for_each(Freed::settle);
+            FREED.with(|freed| freed.take()).into_iter().for_each(Freed::settle);
         }
     }
 }
@@ -193,7 +198,7 @@ impl Drop for Polling {
 impl Freed {
     fn settle(self) {
         if POLLING.get() > 0 {
-            FREED.with_borrow_mut(|freed| freed.push(self));
+            FREED.with(|freed| freed.borrow_mut().push(self));
         } else if reentry::inside() {
             self.drop_elsewhere();
         } else {
@@ -215,4 +220,67 @@ pub(super) unsafe fn free(producer: *mut producer_t) {
     }
     // In a child the memory is given up: to drop it could wait for locks and threads that are the
     // parent's.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProducerConfig;
+    use crate::producer::Options;
+    use std::ptr;
+
+    fn producer() -> Box<producer_t> {
+        let mut config = ProducerConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1").unwrap();
+        Box::new(producer_t {
+            core: Producer::new(&config, Options::default()).unwrap(),
+            process: Process::current().unwrap(),
+            panicked: AtomicBool::new(false),
+            polled: Mutex::default(),
+        })
+    }
+
+    #[test]
+    fn after_a_panic_no_more_records_are_taken() {
+        let producer = producer();
+        let fine = |_: &producer_t| Ok(());
+        // SAFETY: a live handle, no place for an error.
+        unsafe {
+            assert_eq!(call_sending(&*producer, ptr::null_mut(), fine), status::OK);
+            let panics = |_: &producer_t| -> Result<()> { panic!("a defect") };
+            assert_eq!(call(&*producer, ptr::null_mut(), panics), status::PANIC);
+            assert_eq!(call_sending(&*producer, ptr::null_mut(), fine), status::PANIC);
+            // What ends it, or asks about it, still works.
+            assert_eq!(call(&*producer, ptr::null_mut(), fine), status::OK);
+            assert_eq!(call(ptr::null(), ptr::null_mut(), fine), status::INVALID_ARGUMENT);
+        }
+    }
+
+    #[test]
+    fn a_handle_of_another_process_is_refused_and_forgotten() {
+        let mut producer = producer();
+        producer.process = Process::current().unwrap().parent();
+        let handle = Box::into_raw(producer);
+        // SAFETY: a live handle; `free` leaves it alone, so that it can be taken back.
+        unsafe {
+            assert_eq!(call(handle, ptr::null_mut(), |_| Ok(())), status::FORKED);
+            free(handle);
+            drop(Box::from_raw(handle));
+        }
+    }
+
+    #[test]
+    fn what_is_freed_inside_a_poll_goes_after_it() {
+        let handle = Box::into_raw(producer());
+        let polling = Polling::enter();
+        let inner = Polling::enter();
+        // SAFETY: freed once.
+        unsafe { free(handle) };
+        drop(inner);
+        assert_eq!(FREED.with(|freed| freed.borrow().len()), 1);
+        // SAFETY: not dropped yet.
+        assert!(unsafe { live(handle) }.is_ok());
+        drop(polling);
+        assert_eq!(FREED.with(|freed| freed.borrow().len()), 0);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::convert::{array, borrowed, invalid, out};
 use super::fork::Process;
-use super::send::topic;
+use super::record::topic;
 use super::status::producer_status_t;
 use super::types::*;
 use super::{guard, guard_value};

@@ -15,6 +15,7 @@
 #![allow(clippy::missing_safety_doc, reason = "the header's contract is the section of them all")]
 
 pub mod callbacks;
+mod columns;
 pub mod config;
 mod convert;
 mod fork;
@@ -24,6 +25,7 @@ mod lent;
 pub mod mock;
 pub mod poll;
 pub mod producer;
+mod record;
 pub mod send;
 pub mod status;
 pub mod types;

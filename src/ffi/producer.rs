@@ -4,7 +4,7 @@ use super::config::producer_config_t;
 use super::convert::{self, array_out, borrowed, invalid, out};
 use super::guard;
 use super::handle::{self, producer_t};
-use super::send;
+use super::record;
 use super::status::producer_status_t;
 use super::types::*;
 
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn producer_purge(
         handle::call(producer, std::ptr::null_mut(), |producer| {
             let topic = match topic.data.is_null() && topic.len == 0 {
                 true => None,
-                false => Some(send::topic(topic, "topic")?),
+                false => Some(record::topic(topic, "topic")?),
             };
             if partition < -1 || (partition != -1 && topic.is_none()) {
                 let what = "is a partition's number with a topic, or -1 for all of them";
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn producer_partitions_for(
     unsafe {
         handle::call(producer, error, |producer| {
             let timeout = convert::timeout(timeout_ms)?;
-            let topic = send::topic(topic, "topic")?;
+            let topic = record::topic(topic, "topic")?;
             let partitions = array_out(partitions, capacity, "partitions")?;
             let count = out(count, "count")?;
             let found = producer.core.partitions_for(topic, timeout)?;
