@@ -3,6 +3,9 @@
 #![cfg(feature = "mock")]
 #![expect(clippy::unwrap_used, reason = "a test may panic, in helpers too")]
 
+#[path = "support/signals.rs"]
+mod signals;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -333,4 +336,23 @@ fn dropping_the_cluster_closes_everything() {
         let refused = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
+}
+
+/// A client that goes away with answers under way costs its connection, and not the process: writing
+/// to it must not raise SIGPIPE.
+#[test]
+fn a_client_that_is_gone_ends_nothing_but_its_connection() {
+    signals::restore_sigpipe();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1).unwrap();
+    for _ in 0..100 {
+        let mut stream = connect(&cluster, 1);
+        let requests: Vec<u8> = (0..1000).flat_map(metadata).collect();
+        stream.write_all(&requests).unwrap();
+        // The first answers meet a socket that is gone; those after them a connection that says so.
+        drop(stream);
+    }
+    let mut stream = connect(&cluster, 1);
+    stream.write_all(&metadata(1)).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
 }

@@ -6,10 +6,11 @@
 //! which keep the frames' bytes, waste none.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 use super::cluster::{Reply, Waiting};
 use crate::clock::Instant;
@@ -257,7 +258,12 @@ impl Connection {
             if !self.writable {
                 return Ok(Written::Some);
             }
-            match self.stream.write_vectored(&slices) {
+            // Not `write_vectored`: that is writev(2), which raises SIGPIPE where the client is gone,
+            // and the process is not ours to kill.
+            let written = self.stream.try_io(|| {
+                SockRef::from(&self.stream).send_vectored_with_flags(&slices, libc::MSG_NOSIGNAL)
+            });
+            match written {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.wrote(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,

@@ -8,6 +8,7 @@ mod broken;
 mod connecting;
 mod peer;
 mod requests;
+#[path = "../support/signals.rs"]
 mod signals;
 
 use bytes::Bytes;
