@@ -495,3 +495,468 @@ impl Backs {
 fn duration_us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::RecordAccumulator;
+    use super::super::append::Appended;
+    use super::super::outgoing::Finished;
+    use super::*;
+    use crate::clock::Reading;
+    use crate::config::ProducerConfig;
+    use crate::record::ProducerRecord;
+    use crate::sync::Wake;
+    use std::collections::BTreeMap;
+
+    const LINGER: Duration = Duration::from_millis(5);
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    impl LastResort for Nobody {
+        fn report(&self, partition: &Partition, _: Finished, _: bool) {
+            let index = partition.index;
+            assert!(std::thread::panicking(), "a batch of partition {index} is dropped");
+        }
+    }
+
+    /// Fronts and backs without a sender, in virtual time.
+    struct Bench {
+        accumulator: RecordAccumulator,
+        partitions: Vec<Arc<Partition>>,
+        backs: Backs,
+        now: Instant,
+        tag: u64,
+    }
+
+    impl Bench {
+        fn new(partitions: i32, settings: &[(&str, &str)], ordered: bool) -> Bench {
+            let mut config = ProducerConfig::new();
+            config.set("bootstrap.servers", "nowhere:1").unwrap();
+            config.set("delivery.timeout.ms", "10000").unwrap();
+            config.set("request.timeout.ms", "5000").unwrap();
+            for (key, value) in settings {
+                config.set(key, value).unwrap();
+            }
+            let settings = config.settings().unwrap();
+            let accumulator = RecordAccumulator::new(&settings, Arc::new(Nobody));
+            let topic: Arc<str> = "t".into();
+            let partitions =
+                (0..partitions).map(|index| accumulator.add_partition(&topic, index, 1)).collect();
+            let now = Instant(1_000_000);
+            let limits = BackLimits {
+                max_request_size: settings.max_request_size,
+                linger: settings.linger,
+                delivery_timeout: settings.delivery_timeout,
+                ordered,
+            };
+            let backs = Backs::new(limits, Arc::new(Nobody), now);
+            Bench { accumulator, partitions, backs, now, tag: 0 }
+        }
+
+        fn send(&mut self, partition: usize, value: &[u8]) -> u64 {
+            let record = ProducerRecord {
+                topic: "t",
+                partition: None,
+                key: None,
+                value: Some(value),
+                headers: &[],
+                timestamp_ms: None,
+                tag: self.tag,
+            };
+            let reading = Reading { mono: self.now, wall_ms: 0 };
+            let partition = &self.partitions[partition];
+            let appended = self.accumulator.try_append(partition, &record, reading).unwrap();
+            assert!(matches!(appended, Appended::Done { .. }));
+            self.tag += 1;
+            self.tag - 1
+        }
+
+        /// A pass up to draining; the slots that may expire.
+        fn pass(&mut self) -> Vec<u32> {
+            let mut listed = Vec::new();
+            self.accumulator.inbox().drain(&mut listed);
+            for listed in listed {
+                self.backs.receive(listed, self.now, |_| {});
+            }
+            let mut expiries = Vec::new();
+            self.backs.advance(self.now, &mut expiries);
+            expiries
+        }
+
+        fn drain(&mut self, node: i32) -> Vec<Outgoing> {
+            let mut batches = Vec::new();
+            self.backs.drain(node, self.now, &mut batches);
+            batches
+        }
+
+        fn pass_and_drain(&mut self) -> Vec<Outgoing> {
+            self.pass();
+            self.drain(1)
+        }
+
+        fn pass_time(&mut self, time: Duration) {
+            self.now = self.now.after(time);
+        }
+
+        /// The batch has its outcome: its tags.
+        fn end(&mut self, batch: Outgoing) -> Vec<u64> {
+            let rest = batch.finish().unwrap();
+            self.accumulator.cuts().completed(rest.cut);
+            rest.body.tags().to_vec()
+        }
+
+        fn done(&mut self, batch: Outgoing) -> Vec<u64> {
+            self.backs.done(batch.partition.slot);
+            self.end(batch)
+        }
+    }
+
+    fn tags(batches: &[Outgoing]) -> Vec<Vec<u64>> {
+        batches.iter().map(|batch| batch.body().unwrap().tags().to_vec()).collect()
+    }
+
+    #[test]
+    fn a_batch_lingers_and_not_longer() {
+        let mut bench = Bench::new(1, &[("linger.ms", "5")], true);
+        bench.send(0, b"a");
+        assert!(bench.pass_and_drain().is_empty());
+        assert_eq!(bench.backs.next_deadline(), bench.now.after(LINGER));
+        bench.pass_time(LINGER - Duration::from_micros(1));
+        bench.send(0, b"b");
+        assert!(bench.pass_and_drain().is_empty());
+        bench.pass_time(Duration::from_micros(1));
+        let batches = bench.pass_and_drain();
+        assert_eq!(tags(&batches), [[0, 1]]);
+        for batch in batches {
+            bench.done(batch);
+        }
+        assert!(bench.pass_and_drain().is_empty());
+        assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn in_order_one_batch_is_in_flight_and_the_next_gathers_meanwhile() {
+        let mut bench = Bench::new(1, &[("linger.ms", "0"), ("batch.size", "200")], true);
+        bench.send(0, b"first");
+        let mut first = bench.pass_and_drain();
+        for _ in 0..50 {
+            bench.send(0, b"and more of them than fit into batch.size");
+        }
+        bench.pass_time(Duration::from_secs(1));
+        assert!(bench.pass_and_drain().is_empty(), "muted");
+        assert!(bench.backs.next_deadline() > bench.now.after(Duration::from_secs(5)), "no timer");
+        let slot = first[0].partition.slot;
+        // Refused: it comes back, and goes first.
+        let backoff = bench.now.after(Duration::from_millis(100));
+        bench.backs.reenqueue(first.pop().unwrap(), backoff);
+        assert!(bench.pass_and_drain().is_empty(), "it backs off");
+        bench.pass_time(Duration::from_millis(100));
+        let again = bench.pass_and_drain();
+        assert_eq!(tags(&again), [[0]]);
+        assert!(bench.pass_and_drain().is_empty());
+        for batch in again {
+            bench.done(batch);
+        }
+        let rest = bench.pass_and_drain();
+        assert_eq!(tags(&rest), [(1..=50).collect::<Vec<_>>()], "one batch, beyond batch.size");
+        assert_eq!(rest[0].partition.slot, slot);
+        for batch in rest {
+            bench.done(batch);
+        }
+    }
+
+    #[test]
+    fn with_reordering_a_partition_has_several_in_flight_and_retries_stay_sorted() {
+        let mut bench = Bench::new(1, &[("linger.ms", "0"), ("batch.size", "200")], false);
+        for _ in 0..12 {
+            bench.send(0, &[0; 100]);
+        }
+        let mut in_flight = Vec::new();
+        loop {
+            let batches = bench.pass_and_drain();
+            if batches.is_empty() {
+                break;
+            }
+            in_flight.extend(batches);
+        }
+        assert!(in_flight.len() >= 6, "{}", in_flight.len());
+        in_flight.reverse();
+        let now = bench.now;
+        for batch in in_flight {
+            bench.backs.reenqueue(batch, now);
+        }
+        bench.pass_time(Duration::from_millis(1));
+        let mut again = Vec::new();
+        loop {
+            let batches = bench.pass_and_drain();
+            if batches.is_empty() {
+                break;
+            }
+            again.extend(tags(&batches).concat());
+            for batch in batches {
+                bench.done(batch);
+            }
+        }
+        assert_eq!(again, (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_finds_no_room_in_a_request_is_first_in_the_next() {
+        let settings = [("linger.ms", "0"), ("max.request.size", "1000"), ("batch.size", "500")];
+        let mut bench = Bench::new(5, &settings, true);
+        for partition in 0..5 {
+            bench.send(partition, &[0; 300]);
+        }
+        let mut got = Vec::new();
+        for _ in 0..3 {
+            let batches = bench.pass_and_drain();
+            let size: usize = batches.iter().map(Outgoing::size).sum();
+            assert!(size <= 1000 && !batches.is_empty());
+            got.extend(tags(&batches).concat());
+            // Partitions that wait for their turn keep it when more of them come.
+            for batch in batches {
+                bench.done(batch);
+            }
+        }
+        assert_eq!(got, [0, 1, 2, 3, 4]);
+        // More than a request takes, but it is the only one.
+        bench.send(0, &[0; 900]);
+        for batch in bench.pass_and_drain() {
+            bench.done(batch);
+        }
+        assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn a_flush_ends_the_lingering_of_its_cut_only() {
+        let mut bench = Bench::new(2, &[("linger.ms", "1000")], true);
+        bench.send(0, b"before");
+        bench.pass();
+        let cut = bench.accumulator.cuts().advance();
+        bench.send(1, b"after");
+        bench.pass();
+        bench.backs.flush(cut);
+        let batches = bench.drain(1);
+        assert_eq!(tags(&batches), [[0]]);
+        for batch in batches {
+            bench.done(batch);
+        }
+        assert_eq!(bench.accumulator.cuts().outstanding_upto(cut), 0);
+        assert!(bench.pass_and_drain().is_empty());
+        bench.pass_time(Duration::from_secs(1));
+        for batch in bench.pass_and_drain() {
+            assert_eq!(bench.done(batch), [1]);
+        }
+    }
+
+    #[test]
+    fn leaders_that_come_and_move_take_the_ready_with_them() {
+        let mut bench = Bench::new(1, &[("linger.ms", "0")], true);
+        let partition = Arc::clone(&bench.partitions[0]);
+        partition.set_leader(bench.accumulator.pool(), NO_LEADER);
+        bench.send(0, b"x");
+        bench.pass();
+        assert!(bench.backs.take_leaderless());
+        assert!(!bench.backs.take_leaderless(), "said once");
+        assert_eq!(bench.backs.ready_of(NO_LEADER).count(), 1);
+        partition.set_leader(bench.accumulator.pool(), 2);
+        bench.backs.reroute();
+        assert!(bench.drain(1).is_empty());
+        let mut batches = bench.drain(2);
+        let far = bench.now.after(Duration::from_secs(5));
+        bench.backs.reenqueue(batches.pop().unwrap(), far);
+        partition.set_leader(bench.accumulator.pool(), 3);
+        bench.backs.skip_backoff(0);
+        bench.backs.reroute();
+        for batch in bench.drain(3) {
+            bench.done(batch);
+        }
+        assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn what_has_no_leader_expires_to_the_millisecond() {
+        let mut bench = Bench::new(1, &[("linger.ms", "1000")], true);
+        bench.partitions[0].set_leader(bench.accumulator.pool(), NO_LEADER);
+        bench.send(0, b"x");
+        // Looked at late, as when nothing else wakes the thread.
+        let opened = bench.now;
+        bench.pass_time(Duration::from_secs(1));
+        assert!(bench.pass().is_empty());
+        while bench.now < opened.after(TIMEOUT) {
+            bench.now = bench.backs.next_deadline();
+            let (now, expiries) = (bench.now, bench.pass());
+            let mut expired = Vec::new();
+            for slot in expiries {
+                bench.backs.expire(slot, now, &mut expired);
+            }
+            assert_eq!(expired.is_empty(), now < opened.after(TIMEOUT));
+            for batch in expired {
+                bench.end(batch);
+            }
+        }
+        assert!(bench.now.since(opened) <= TIMEOUT + Duration::from_millis(1));
+        assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn purge_takes_what_is_not_in_flight() {
+        let mut bench = Bench::new(1, &[("linger.ms", "0")], true);
+        bench.send(0, b"in flight");
+        let in_flight = bench.pass_and_drain();
+        bench.send(0, b"waits");
+        let partition = Arc::clone(&bench.partitions[0]);
+        let mut taken = Vec::new();
+        assert!(bench.backs.take_all(&partition, false, &mut taken));
+        assert_eq!(tags(&taken), [[1]]);
+        for batch in taken {
+            bench.end(batch);
+        }
+        bench.send(0, b"next");
+        assert!(bench.pass_and_drain().is_empty());
+        for batch in in_flight {
+            bench.done(batch);
+        }
+        let next = bench.pass_and_drain();
+        assert_eq!(tags(&next), [[2]]);
+        for batch in next {
+            bench.done(batch);
+        }
+        assert_eq!(bench.accumulator.cuts().outstanding_upto(u64::MAX), 0);
+    }
+
+    /// A random life: whatever happens in whatever order, every record ends once, in order where
+    /// order is promised, no partition is forgotten, and every byte comes back.
+    fn live(seed: u64, ordered: bool) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let linger = if rng.bool() { "0" } else { "7" };
+        let settings = [("linger.ms", linger), ("batch.size", "400"), ("max.request.size", "2000")];
+        let mut bench = Bench::new(7, &settings, ordered);
+        let mut in_flight: Vec<Outgoing> = Vec::new();
+        let mut ended: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut written: Vec<Vec<u64>> = vec![Vec::new(); 7];
+        for step in 0..3000 {
+            let quiet = step > 2500;
+            let mut over: Vec<Outgoing> = Vec::new();
+            match rng.u32(0..12) {
+                0..4 if !quiet => {
+                    let value = vec![0; rng.usize(0..300)];
+                    bench.send(rng.usize(0..7), &value);
+                }
+                4 => bench.pass_time(Duration::from_micros(rng.u64(0..20_000))),
+                5 if !quiet => {
+                    let leader = [NO_LEADER, 1, 1, 2][rng.usize(0..4)];
+                    let partition = &bench.partitions[rng.usize(0..7)];
+                    partition.set_leader(bench.accumulator.pool(), leader);
+                    bench.backs.skip_backoff(partition.slot);
+                    bench.backs.reroute();
+                }
+                6 => {
+                    let cut = bench.accumulator.cuts().advance();
+                    bench.pass();
+                    bench.backs.flush(cut);
+                }
+                7 if !quiet && rng.u32(0..10) == 0 => {
+                    let partition = Arc::clone(&bench.partitions[rng.usize(0..7)]);
+                    assert!(bench.backs.take_all(&partition, false, &mut over));
+                }
+                8 if !in_flight.is_empty() => {
+                    let batch = in_flight.swap_remove(rng.usize(0..in_flight.len()));
+                    let later = bench.now.after(Duration::from_micros(rng.u64(0..30_000)));
+                    bench.backs.reenqueue(batch, later);
+                }
+                9 | 10 if !in_flight.is_empty() => {
+                    let batch = in_flight.swap_remove(rng.usize(0..in_flight.len()));
+                    let index = batch.partition.slot as usize;
+                    let tags = bench.done(batch);
+                    written[index].extend(&tags);
+                    tags.iter().for_each(|tag| *ended.entry(*tag).or_default() += 1);
+                }
+                _ => {
+                    let expiries = bench.pass();
+                    let now = bench.now;
+                    for slot in expiries {
+                        bench.backs.expire(slot, now, &mut over);
+                    }
+                    for node in 1..=2 {
+                        in_flight.extend(bench.drain(node));
+                    }
+                }
+            }
+            if ordered {
+                let mut slots: Vec<u32> = in_flight.iter().map(|b| b.partition.slot).collect();
+                slots.sort_unstable();
+                assert!(
+                    slots.windows(2).all(|pair| pair[0] != pair[1]),
+                    "seed {seed}: two at once"
+                );
+            }
+            for batch in over {
+                for tag in bench.end(batch) {
+                    *ended.entry(tag).or_default() += 1;
+                }
+            }
+        }
+        // Everything has a leader now: all that is left goes out, with no help but time.
+        for partition in &bench.partitions {
+            partition.set_leader(bench.accumulator.pool(), 1);
+            bench.backs.skip_backoff(partition.slot);
+        }
+        bench.backs.reroute();
+        for _ in 0..400 {
+            for batch in std::mem::take(&mut in_flight) {
+                let index = batch.partition.slot as usize;
+                let tags = bench.done(batch);
+                written[index].extend(&tags);
+                tags.iter().for_each(|tag| *ended.entry(*tag).or_default() += 1);
+            }
+            bench.pass_time(Duration::from_millis(1));
+            in_flight.extend(bench.pass_and_drain());
+        }
+        assert!(in_flight.is_empty());
+        let missing: Vec<u64> = (0..bench.tag).filter(|tag| !ended.contains_key(tag)).collect();
+        assert_eq!(missing, [], "seed {seed}: without an outcome");
+        assert!(ended.values().all(|times| *times == 1), "seed {seed}: twice");
+        if ordered {
+            assert!(written.iter().all(|tags| tags.is_sorted()), "seed {seed}: {written:?}");
+        }
+        assert_eq!(bench.accumulator.pool().used(), 0, "seed {seed}");
+        assert_eq!(bench.accumulator.cuts().outstanding_upto(u64::MAX), 0, "seed {seed}");
+    }
+
+    #[test]
+    fn whatever_happens_every_record_ends_once() {
+        for seed in 0..150 {
+            live(seed, true);
+            live(seed, false);
+        }
+    }
+
+    #[test]
+    fn a_partition_that_is_idle_has_no_deadlines_left_after_a_turn() {
+        let mut bench = Bench::new(100, &[("linger.ms", "0")], true);
+        for partition in 0..100 {
+            bench.send(partition, b"x");
+            for batch in bench.pass_and_drain() {
+                let slot = batch.partition.slot;
+                let deadline = batch.deadline(TIMEOUT);
+                bench.backs.file_expiry(slot, deadline);
+                bench.done(batch);
+            }
+            bench.pass_time(Duration::from_millis(3));
+        }
+        assert!(bench.pass_and_drain().is_empty());
+        let mut wakes = 0;
+        while bench.backs.next_deadline() != Instant::NEVER {
+            bench.now = bench.backs.next_deadline();
+            assert!(bench.pass().is_empty());
+            wakes += 1;
+        }
+        assert!(wakes <= 3, "{wakes}");
+    }
+}

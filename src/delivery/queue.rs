@@ -358,3 +358,244 @@ impl LastResort for DeliveryQueue {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accumulator::RecordAccumulator;
+    use crate::accumulator::append::Appended;
+    use crate::accumulator::batch::Alone;
+    use crate::clock::Reading;
+    use crate::config::ProducerConfig;
+    use crate::record::ProducerRecord;
+    use crate::sync::Wake;
+    use std::time::Duration;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    /// Notes tags; asks for more inside, and may panic.
+    #[derive(Default)]
+    struct Sink {
+        tags: Mutex<Vec<Vec<u64>>>,
+        inside: AtomicBool,
+        panics: AtomicBool,
+    }
+
+    impl DeliverySink for Sink {
+        fn deliver(&self, deliveries: &[Delivery]) {
+            let tags = deliveries.iter().flat_map(|delivery| delivery.tags()).copied().collect();
+            lock(&self.tags).push(tags);
+            self.inside.store(reentry::inside(), Ordering::Relaxed);
+            if self.panics.load(Ordering::Relaxed) {
+                std::panic::resume_unwind(Box::new("a callback of Rust's"));
+            }
+        }
+    }
+
+    /// A queue, and fronts that make batches for it.
+    struct Bench {
+        accumulator: RecordAccumulator,
+        queue: Arc<DeliveryQueue>,
+        clock: Clock,
+    }
+
+    impl Bench {
+        fn new(mode: DeliveryMode) -> Bench {
+            let mut config = ProducerConfig::new();
+            config.set("bootstrap.servers", "nowhere:1").unwrap();
+            let settings = config.settings().unwrap();
+            let accumulator = RecordAccumulator::new(&settings, Arc::new(Nobody));
+            let cuts = Arc::clone(accumulator.cuts());
+            let queue = DeliveryQueue::new(mode, None, Arc::default(), cuts).unwrap();
+            Bench { accumulator, queue: Arc::new(queue), clock: Clock::system() }
+        }
+
+        fn delivery(&self, tag: u64, status: crate::error::Status, sync_id: u64) -> Delivery {
+            let partition = self.accumulator.add_partition(&"t".into(), 0, 1);
+            let record = ProducerRecord {
+                topic: "t",
+                partition: None,
+                key: None,
+                value: Some(b"value"),
+                headers: &[],
+                timestamp_ms: None,
+                tag,
+            };
+            let reading = Reading { mono: Instant(1), wall_ms: 0 };
+            let alone = Alone { sync_id, deadline: Instant::NEVER };
+            let appended =
+                self.accumulator.try_append_alone(&partition, &record, reading, alone).unwrap();
+            assert!(matches!(appended, Appended::Done { .. }));
+            let mut batches = Vec::new();
+            assert!(partition.try_purge(&mut batches));
+            let batch = batches.pop().unwrap();
+            Delivery {
+                topic: "t".into(),
+                partition: 0,
+                status,
+                flags: 0,
+                base_offset: 0,
+                append_time_ms: -1,
+                failure: None,
+                remains: Remains::of(batch.body, status != status::OK),
+                cut: batch.cut,
+                sync_id,
+            }
+        }
+
+        fn push(&self, tag: u64) {
+            self.queue.push(self.delivery(tag, status::OK, 0));
+        }
+
+        fn outstanding(&self) -> u64 {
+            self.accumulator.cuts().outstanding_upto(u64::MAX)
+        }
+
+        fn poll(&self, capacity: usize) -> Result<Vec<u64>> {
+            let mut out = Vec::new();
+            self.queue.poll(capacity, &self.clock, Instant(0), &mut out)?;
+            Ok(out.iter().flat_map(Delivery::tags).copied().collect())
+        }
+
+        fn readable(&self) -> bool {
+            lock(&self.queue.state).readiness.as_ref().unwrap().is_readable()
+        }
+    }
+
+    #[test]
+    fn the_descriptor_is_readable_while_deliveries_wait_and_for_ever_after_close() {
+        let bench = Bench::new(DeliveryMode::Poll);
+        assert!(!bench.readable());
+        for tag in 0..3 {
+            bench.push(tag);
+        }
+        assert!(bench.readable());
+        assert_eq!(bench.poll(2).unwrap(), [0, 1]);
+        assert!(bench.readable(), "one is left");
+        assert_eq!(bench.poll(0).unwrap(), []);
+        assert_eq!(bench.poll(5).unwrap(), [2]);
+        assert!(!bench.readable());
+        assert_eq!(bench.poll(5).unwrap(), []);
+        bench.push(3);
+        bench.queue.close();
+        assert_eq!(bench.poll(5).unwrap(), [3]);
+        for _ in 0..2 {
+            assert!(bench.readable());
+            assert_eq!(bench.poll(5).unwrap_err().status, status::CLOSED);
+        }
+    }
+
+    #[test]
+    fn a_nudge_is_for_who_wanted_it_and_lasts_for_one_poll() {
+        let bench = Bench::new(DeliveryMode::Poll);
+        bench.queue.nudge();
+        assert!(!bench.readable(), "nobody wanted it");
+        bench.queue.want_retry();
+        assert!(!bench.readable());
+        bench.queue.nudge();
+        bench.queue.nudge();
+        assert!(bench.readable());
+        assert_eq!(bench.poll(5).unwrap(), []);
+        assert!(!bench.readable());
+    }
+
+    #[test]
+    fn flush_counts_a_delivery_when_its_callback_has_returned_or_when_it_waits_for_the_poll() {
+        let sink = Arc::new(Sink::default());
+        let bench = Bench::new(DeliveryMode::Callback(Arc::clone(&sink) as _));
+        bench.push(1);
+        assert_eq!((bench.outstanding(), bench.queue.counts()), (1, (1, 0)));
+        assert!(bench.queue.step());
+        assert_eq!(bench.outstanding(), 0);
+        assert!(!bench.queue.step());
+        assert!(sink.inside.load(Ordering::Relaxed) && !reentry::inside());
+        for mode in [DeliveryMode::Poll, DeliveryMode::None] {
+            let bench = Bench::new(mode);
+            bench.push(1);
+            assert_eq!((bench.outstanding(), bench.queue.counts()), (0, (1, 0)));
+        }
+    }
+
+    #[test]
+    fn a_step_hands_over_in_order_and_not_everything_at_once() {
+        let sink = Arc::new(Sink::default());
+        let bench = Bench::new(DeliveryMode::Callback(Arc::clone(&sink) as _));
+        let count = CALLBACK_BATCH as u64 * 2 + 1;
+        for tag in 0..count {
+            bench.push(tag);
+        }
+        while bench.queue.step() {}
+        let runs = lock(&sink.tags);
+        assert_eq!(
+            runs.iter().map(Vec::len).collect::<Vec<_>>(),
+            [CALLBACK_BATCH, CALLBACK_BATCH, 1]
+        );
+        assert_eq!(runs.concat(), (0..count).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_callback_that_panics_has_had_its_deliveries() {
+        let sink = Arc::new(Sink::default());
+        sink.panics.store(true, Ordering::Relaxed);
+        let bench = Bench::new(DeliveryMode::Callback(Arc::clone(&sink) as _));
+        bench.push(1);
+        assert!(bench.queue.step());
+        bench.push(2);
+        assert!(bench.queue.step());
+        assert_eq!((bench.outstanding(), reentry::inside()), (0, false));
+        assert_eq!(*lock(&sink.tags), [[1], [2]]);
+    }
+
+    #[test]
+    fn the_callback_threads_loop_ends_with_the_last_delivery_after_close() {
+        let sink = Arc::new(Sink::default());
+        let bench = Bench::new(DeliveryMode::Callback(Arc::clone(&sink) as _));
+        std::thread::scope(|scope| {
+            scope.spawn(|| bench.queue.run(&bench.clock));
+            for tag in 0..500 {
+                bench.push(tag);
+            }
+            bench.queue.close();
+        });
+        assert_eq!(lock(&sink.tags).concat(), (0..500).collect::<Vec<_>>());
+        assert_eq!(bench.outstanding(), 0);
+    }
+
+    #[test]
+    fn a_send_sync_gets_its_own_outcome_and_nobody_elses() {
+        let sink = Arc::new(Sink::default());
+        let bench = Bench::new(DeliveryMode::Callback(Arc::clone(&sink) as _));
+        bench.queue.expect_sync(7);
+        bench.queue.expect_sync(8);
+        let far = bench.clock.now().after(Duration::from_secs(30));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| bench.queue.wait_sync(7, &bench.clock, far));
+            bench.queue.push(bench.delivery(80, status::ABORTED, 8));
+            bench.queue.push(bench.delivery(70, status::OK, 7));
+            assert_eq!(waits.join().unwrap().unwrap().tags(), [70]);
+        });
+        let eight = bench.queue.wait_sync(8, &bench.clock, far).unwrap();
+        assert_eq!((eight.tags(), eight.status), (&[80][..], status::ABORTED));
+        assert!(bench.queue.wait_sync(9, &bench.clock, Instant(0)).is_none());
+        // Nobody waits any more: counted, and forgotten.
+        bench.queue.expect_sync(10);
+        bench.queue.forget_sync(10);
+        bench.queue.push(bench.delivery(100, status::OK, 10));
+        assert!(lock(&bench.queue.sync).is_empty());
+        assert_eq!((bench.queue.counts(), bench.outstanding()), ((2, 1), 0));
+        assert!(!bench.queue.step(), "callbacks don't see them");
+        drop(eight);
+        assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn polling_must_have_been_asked_for() {
+        let bench = Bench::new(DeliveryMode::None);
+        assert_eq!(bench.poll(1).unwrap_err().status, status::INVALID_STATE);
+        assert_eq!(bench.queue.fd(), None);
+    }
+}

@@ -42,4 +42,11 @@ impl Readiness {
             self.readable = readable;
         }
     }
+
+    /// Whether who waits on it would be told.
+    #[cfg(test)]
+    pub fn is_readable(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        socket2::SockRef::from(&self.reader).peek(&mut byte).is_ok_and(|n| n == 1)
+    }
 }
