@@ -8,7 +8,7 @@ mod produce;
 
 use produce::{LONG, assert_settled, cluster, let_pass, producer, to};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The threads whose names begin like this: their names and folders in /proc.
@@ -26,7 +26,7 @@ fn threads(prefix: &str) -> Vec<(String, PathBuf)> {
 }
 
 /// How often a thread went to sleep.
-fn sleeps(thread: &PathBuf) -> u64 {
+fn sleeps(thread: &Path) -> u64 {
     let status = fs::read_to_string(thread.join("status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
     line.rsplit('\t').next().unwrap().parse().unwrap()

@@ -1,6 +1,5 @@
 //! `buffer.memory`: it is the limit, waiting for it is fair and ends, and all of it comes back.
 #![cfg(feature = "mock")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/produce.rs"]
 mod produce;

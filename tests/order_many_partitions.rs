@@ -1,6 +1,5 @@
 //! 10,000 partitions: none is forgotten, order is kept, and nothing becomes slow for their number.
 #![cfg(feature = "mock")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/produce.rs"]
 mod produce;
