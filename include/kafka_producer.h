@@ -371,7 +371,7 @@ typedef struct {
   const producer_failure_t *failure;
   // For producer_delivery_next(); NULL if the records are gone (a success nobody asked to keep).
   const void *records;
-  // 0.
+  // Always 0.
   uint64_t reserved;
 } producer_delivery_t;
 
@@ -413,7 +413,7 @@ typedef struct {
   int32_t replica_count;
   // How many of them are in sync.
   int32_t in_sync_replica_count;
-  // 0.
+  // Always 0.
   uint32_t reserved;
 } producer_partition_info_t;
 
@@ -447,9 +447,9 @@ typedef struct {
   uint64_t tag;
   // 0: delivery.timeout.ms. This version has no timeouts of single records.
   int32_t timeout_ms;
-  // 0.
+  // Always 0.
   uint32_t reserved;
-  // NULL.
+  // Always NULL.
   const void *extension;
 } producer_record_t;
 
@@ -457,7 +457,7 @@ typedef struct {
 typedef struct {
   // The partition it was written to.
   int32_t partition;
-  // 0.
+  // Always 0.
   uint32_t reserved;
   // -1 if unknown: acks=0.
   int64_t offset;
@@ -544,8 +544,8 @@ producer_status_t producer_close(producer_t *producer,
                                  producer_error_t *error);
 
 // Frees the handle, closing with timeout 0 if it was not closed; waits until no callback runs.
-// Deliveries nobody polled are discarded. Inside a callback it is put off until that returns. No
-// other call may be in progress.
+// Deliveries nobody polled are discarded. No other call may be in progress. Inside a callback it
+// is put off until that returns; what is left is reported then, so that user_data must live on.
 void producer_free(producer_t *producer);
 
 // Sends what is buffered now, without lingering, and waits until every record accepted before the

@@ -56,8 +56,8 @@ pub unsafe extern "C" fn producer_close(
 }
 
 /// Frees the handle, closing with timeout 0 if it was not closed; waits until no callback runs.
-/// Deliveries nobody polled are discarded. Inside a callback it is put off until that returns. No
-/// other call may be in progress.
+/// Deliveries nobody polled are discarded. No other call may be in progress. Inside a callback it
+/// is put off until that returns; what is left is reported then, so that user_data must live on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn producer_free(producer: *mut producer_t) {
     // SAFETY: the header's contract: nobody uses the handle any more.

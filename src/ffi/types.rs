@@ -82,9 +82,9 @@ pub struct producer_record_t {
     pub tag: u64,
     /// 0: delivery.timeout.ms. This version has no timeouts of single records.
     pub timeout_ms: i32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
-    /// NULL.
+    /// Always NULL.
     pub extension: *const c_void,
 }
 
@@ -94,7 +94,7 @@ pub struct producer_record_t {
 pub struct producer_receipt_t {
     /// The partition it was written to.
     pub partition: i32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
     /// -1 if unknown: acks=0.
     pub offset: i64,
@@ -169,7 +169,7 @@ pub struct producer_delivery_t {
     pub failure: *const producer_failure_t,
     /// For producer_delivery_next(); NULL if the records are gone (a success nobody asked to keep).
     pub records: *const c_void,
-    /// 0.
+    /// Always 0.
     pub reserved: u64,
 }
 
@@ -195,7 +195,7 @@ pub struct producer_partition_info_t {
     pub replica_count: i32,
     /// How many of them are in sync.
     pub in_sync_replica_count: i32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
 }
 
