@@ -33,6 +33,8 @@ public final class KafkaTestTool {
         new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 16), false,
         StandardCharsets.UTF_8);
 
+    private static final Duration POLL = Duration.ofMillis(100);
+
     public static void main(String[] args) throws Exception {
         String[] rest = Arrays.copyOfRange(args, 1, args.length);
         int exit = switch (args[0]) {
