@@ -264,3 +264,22 @@ fn with_all_brokers_down_nothing_spins() {
     assert!(cluster.accepted_count(0) > attempts);
     assert_settled(&producer);
 }
+
+/// Records that come after others expired have a deadline like any.
+#[test]
+fn a_frozen_broker_lets_later_records_expire_too() {
+    let cluster = cluster(1, 1);
+    let settings =
+        [QUICK, &[("request.timeout.ms", "200"), ("delivery.timeout.ms", "400")]].concat();
+    let (producer, outcomes) = producer(&cluster, &settings);
+    producer.send(&record(&0_u64.to_be_bytes(), 0)).unwrap();
+    producer.flush(LONG).unwrap();
+    cluster.set_broker(1, true, true, 0, 0).unwrap();
+    for tag in 1..4_u64 {
+        producer.send(&record(&tag.to_be_bytes(), tag)).unwrap();
+        let (_, took) = timed(|| producer.flush(LONG).unwrap());
+        assert!(took < Duration::from_secs(2), "record {tag}: {took:?}");
+        assert_eq!(outcomes.of(tag).status, status::DELIVERY_TIMED_OUT);
+    }
+    assert_settled(&producer);
+}

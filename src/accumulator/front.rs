@@ -234,6 +234,9 @@ impl Partition {
         let next = front.next_expiry(timeout);
         if next.is_none() {
             front.listing = Listing::Unlisted;
+            // The batch it was muted for may have been the last one there was, and its leader out
+            // of reach: no take comes, and the next record's deadline must be learnt of.
+            front.muted = false;
         }
         Expired::Next(next.unwrap_or(Instant::NEVER))
     }
