@@ -559,10 +559,22 @@ mod tests {
         assert_eq!(open_slabs(&bench, &partition), [4 << 10], "one full batch");
         fill(&bench, &partition, ms(2_100));
         assert_eq!(open_slabs(&bench, &partition), [BATCH_SIZE], "two");
-        let _ = take(&partition, take_at(ms(2_200)));
-        bench.must_append(&partition, ms(3_200), 10);
-        assert_eq!(open_slabs(&bench, &partition), [1 << 10], "idle since");
-        let _ = take(&partition, take_at(ms(3_300)));
+    }
+
+    #[test]
+    fn a_partition_that_was_idle_starts_small() {
+        let bench = Bench::new(1 << 20);
+        let start = ms(2_000);
+        for (pause, slab) in [(IDLE, BATCH_SIZE), (IDLE + LINGER, 1 << 10)] {
+            let partition = partition(0);
+            for _ in 0..FULL_STREAK {
+                bench.must_append(&partition, start, BATCH_SIZE + 1000);
+            }
+            let (_, batches) = take(&partition, take_at(start));
+            assert_eq!(batches.len(), usize::from(FULL_STREAK));
+            bench.must_append(&partition, start.after(pause), 10);
+            assert_eq!(open_slabs(&bench, &partition), [slab], "after {pause:?}");
+        }
     }
 
     #[test]
