@@ -73,7 +73,7 @@ fn append(context: &AppendContext, partition: &Arc<Partition>, tag: u64) {
 
 #[test]
 fn loom_lock_excludes_wakes_and_tells() {
-    model(5, || {
+    model(4, || {
         let lock = Arc::new(FrontLock::new(0));
         let callers: Vec<_> = (0..2)
             .map(|_| {
@@ -139,7 +139,7 @@ fn run_network_thread(context: &AppendContext, poll: &Poll, records: usize) -> V
 
 #[test]
 fn loom_no_record_is_left_behind_by_a_sleeping_network_thread() {
-    model(5, || {
+    model(4, || {
         let poll = Arc::new(Poll::default());
         let context = Arc::new(context(&poll, Duration::ZERO));
         let (shared, partition) = (Arc::clone(&context), partition(0));
@@ -192,7 +192,7 @@ fn loom_a_batch_that_is_being_sealed_is_found() {
 /// A timed push wakes if, and only if, the network thread would sleep past it.
 #[test]
 fn loom_a_deadline_is_never_slept_through() {
-    model(5, || {
+    model(4, || {
         let poll = Arc::new(Poll::default());
         // The first record's deadline is 6 ms.
         let context = Arc::new(context(&poll, Duration::from_millis(5)));
@@ -221,7 +221,7 @@ fn loom_a_deadline_is_never_slept_through() {
 /// What is left elsewhere and announced.
 #[test]
 fn loom_an_announcement_is_not_lost() {
-    model(5, || {
+    model(4, || {
         let poll = Arc::new(Poll::default());
         let inbox = Arc::new(Inbox::new(Arc::clone(&poll) as Arc<dyn Wake>));
         let asked = Arc::new(AtomicBool::new(false));
@@ -283,7 +283,7 @@ fn one_slab() -> Arc<BufferPool> {
 
 #[test]
 fn loom_memory_reaches_everybody_who_waits() {
-    model(5, || {
+    model(4, || {
         let pool = one_slab();
         let users = [1, 2].map(|slot| {
             let pool = Arc::clone(&pool);
@@ -298,7 +298,7 @@ fn loom_memory_reaches_everybody_who_waits() {
 /// A waiter gives up while the memory is freed: the grant goes to the next, or back.
 #[test]
 fn loom_a_grant_to_nobody_is_not_lost() {
-    model(5, || {
+    model(4, || {
         let pool = one_slab();
         let First::Slab(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
         let First::Wait { waiting, fresh: true } = Party::new(2).ask(&pool) else {
@@ -320,7 +320,7 @@ fn loom_a_grant_to_nobody_is_not_lost() {
 /// Two threads of one partition wait with one ticket; one gives up.
 #[test]
 fn loom_a_shared_ticket_outlives_one_of_its_waiters() {
-    model(5, || {
+    model(4, || {
         let pool = one_slab();
         let First::Slab(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
         let mut party = Party::new(2);
