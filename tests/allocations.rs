@@ -66,8 +66,8 @@ impl Wake for Nobody {
     fn wake(&self) {}
 }
 
-/// Appends to the partitions in turn, with the network thread's part in between; the batches and the
-/// allocations of the second half, when everything has found its size.
+/// Appends to the partitions in turn, with the network thread's part in between; the batches and
+/// the allocations of the second half, when everything has found its size.
 fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64, u64) {
     let context = AppendContext {
         pool: BufferPool::new(32 << 20, batch_size, Arc::new(Nobody)),
