@@ -8,7 +8,8 @@ use produce::{LONG, PRODUCE, assert_order, assert_settled, cluster, producer, ti
 use std::time::Duration;
 
 const PARTITIONS: i32 = 10_000;
-/// A debug build on a busy machine takes a fraction of it; work that grows with the square does not.
+/// A debug build on a busy machine takes a fraction of it; work that grows with the square does
+/// not.
 const BOUND: Duration = Duration::from_secs(60);
 
 #[test]
