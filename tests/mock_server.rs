@@ -338,8 +338,8 @@ fn dropping_the_cluster_closes_everything() {
     }
 }
 
-/// A client that goes away with answers under way costs its connection, and not the process: writing
-/// to it must not raise SIGPIPE.
+/// A client that goes away with answers under way costs its connection, and not the process:
+/// writing to it must not raise SIGPIPE.
 #[test]
 fn a_client_that_is_gone_ends_nothing_but_its_connection() {
     signals::restore_sigpipe();

@@ -258,8 +258,8 @@ impl Connection {
             if !self.writable {
                 return Ok(Written::Some);
             }
-            // Not `write_vectored`: that is writev(2), which raises SIGPIPE where the client is gone,
-            // and the process is not ours to kill.
+            // Not `write_vectored`: that is writev(2), which raises SIGPIPE where the client is
+            // gone, and the process is not ours to kill.
             let written = self.stream.try_io(|| {
                 SockRef::from(&self.stream).send_vectored_with_flags(&slices, libc::MSG_NOSIGNAL)
             });
