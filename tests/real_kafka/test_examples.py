@@ -114,6 +114,23 @@ class SendFile(unittest.TestCase):
         self.assertEqual((code, out), (0, ""), err)
         self.check(topic, lines * 3)
 
+    def test_a_large_file_takes_no_more_memory_than_configured(self):
+        topic = cluster.create_topic("large", 3)
+        line = b"x" * 999 + b"\n"
+        with tempfile.NamedTemporaryFile() as file:
+            for _ in range(200):
+                file.write(line * 1000)
+            file.flush()
+            process = subprocess.Popen(
+                [os.environ["SEND_FILE"], file.name, topic, "-X", "buffer.memory=4194304"],
+                env=dict(os.environ, KAFKA_BOOTSTRAP=cluster.bootstrap),
+            )
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(sum(cluster.ends(topic).values()), 200_000)
+        self.assertLess(used.ru_maxrss, 40 * 1024, "KiB")
+
     def test_lines_that_are_too_large_are_named_and_the_others_sent(self):
         limit = 100_000
         lines = [b"1", b"x" * (limit - 1), b"3", b"x" * limit * 10, b"5", b"x" * (limit + 1)]
