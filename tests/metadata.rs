@@ -14,8 +14,9 @@ use kafka_producer::record::ProducerRecord;
 use produce::{
     LONG, METADATA, Outcomes, assert_settled, cluster, eventually, producer, record, timed, to,
 };
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -172,6 +173,36 @@ fn bootstrap_servers_that_come_up_late_are_found() {
     });
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.of(1).status, 0);
+}
+
+/// It takes connections and closes them: each attempt is seen.
+#[test]
+fn attempts_to_connect_follow_the_backoff_and_never_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = ProducerConfig::new();
+    config.set("bootstrap.servers", &listener.local_addr().unwrap().to_string()).unwrap();
+    for (key, value) in QUICK {
+        config.set(key, value).unwrap();
+    }
+    let producer = Producer::new(&config, Options::default()).unwrap();
+    let time = Duration::from_secs(2);
+    let attempts = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                drop(listener.accept());
+                attempts.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        produce::let_pass(time);
+        done.store(true, Ordering::Release);
+        let attempts = attempts.load(Ordering::Relaxed);
+        drop(TcpStream::connect(listener.local_addr().unwrap()));
+        // Pauses of 20 to 50 ms: some 40. Without them thousands, and one a second if forgotten.
+        assert!((8..=120).contains(&attempts), "{attempts} attempts in {time:?}");
+    });
+    producer.close(LONG).1.unwrap();
 }
 
 #[test]

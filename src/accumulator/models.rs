@@ -218,6 +218,28 @@ fn loom_a_deadline_is_never_slept_through() {
     });
 }
 
+/// A flush ends a cut, then makes ready what the network thread knows of. A batch that was opened
+/// under that cut, but is listed later, must not be listed as lingering.
+#[test]
+fn loom_a_flush_misses_no_batch_of_its_cut() {
+    model(3, || {
+        let context = Arc::new(context(&Arc::default(), Duration::from_secs(60)));
+        let caller = {
+            let context = Arc::clone(&context);
+            thread::spawn(move || append(&context, &partition(0), 1))
+        };
+        let cut = context.cuts.advance();
+        let mut listed = Vec::new();
+        context.inbox.drain(&mut listed);
+        let known = !listed.is_empty();
+        caller.join().unwrap();
+        context.inbox.drain(&mut listed);
+        let told = listed.iter().any(|listed| listed.deadline == Inbox::NOW);
+        let waits = context.cuts.outstanding_upto(cut) > 0;
+        assert!(!waits || known || told, "the flush waits for a linger");
+    });
+}
+
 /// What is left elsewhere and announced.
 #[test]
 fn loom_an_announcement_is_not_lost() {

@@ -499,7 +499,11 @@ mod tests {
         bench.queue.nudge();
         bench.queue.nudge();
         assert!(bench.readable());
-        assert_eq!(bench.poll(5).unwrap(), []);
+        // A poll that would wait does not.
+        let began = bench.clock.now();
+        let far = began.after(Duration::from_secs(30));
+        bench.queue.poll(5, &bench.clock, far, &mut Vec::new()).unwrap();
+        assert!(bench.clock.now() < began.after(Duration::from_secs(15)));
         assert!(!bench.readable());
     }
 

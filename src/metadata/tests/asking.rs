@@ -53,6 +53,19 @@ fn new_topics_are_collected_while_a_request_is_under_way() {
 }
 
 #[test]
+fn a_topic_that_is_asked_for_anew_wakes_and_counts_the_answer_to_this_question() {
+    let metadata = knowing(vec![topic("t", &[(1, 0)])]);
+    let waker = Arc::new(CountingWake::default());
+    metadata.set_waker(waker.clone());
+    let wanted = metadata.refresh("t", at(1000));
+    assert_eq!(waker.0.load(Ordering::Relaxed), 1);
+    assert_eq!(wanted, metadata.answers() + 1);
+    assert_eq!(names(metadata.request_due(at(1000))), ["t"]);
+    // That request was on its way before this question came.
+    assert_eq!(metadata.refresh("t", at(1001)), metadata.answers() + 2);
+}
+
+#[test]
 fn every_answer_and_failure_moves_the_signal() {
     let metadata = metadata();
     let start = metadata.signal().generation();
