@@ -133,7 +133,7 @@ class Records(unittest.TestCase):
         # Each in a batch of its own: what waits behind a batch in flight would grow into one.
         outcomes = harness.produce(cluster.bootstrap, records, "--sync")
         self.assertEqual(
-            [outcome.kind for outcome in outcomes], ["delivered", "failed", "delivered"], outcomes
+            [outcome.kind for outcome in outcomes], ["delivered", "refused", "delivered"], outcomes
         )
         self.assertEqual(outcomes[1].status, "PRODUCER_ERR_MESSAGE_TOO_LARGE", outcomes[1])
         self.assertEqual(outcomes[1].flags & harness.MAYBE_PERSISTED, 0, outcomes[1])
