@@ -43,39 +43,24 @@ fn many_threads_share_little_memory() {
 }
 
 #[test]
-fn a_leader_that_takes_nothing_leaves_half_to_the_others() {
-    let cluster = cluster(2, 2);
-    let frozen = cluster.leader("t", 0).unwrap().0;
+fn a_broker_that_takes_nothing_ends_in_buffer_full_after_max_block_ms() {
+    let cluster = cluster(1, 1);
     let (producer, _) = producer(&cluster, &[TIGHT, &[("max.block.ms", "200")]].concat());
-    for partition in 0..2 {
-        producer.send(&to(partition, b"x", 0)).unwrap();
-        producer.flush(LONG).unwrap();
-    }
-    cluster.set_broker(frozen, true, true, 0, 0).unwrap();
+    producer.send(&record(b"x", 0)).unwrap();
+    producer.flush(LONG).unwrap();
+    cluster.set_broker(1, true, true, 0, 0).unwrap();
     let value = [1; 1000];
-    let full = loop {
-        if let Err(error) = producer.send(&to(0, &value, 1)) {
-            break error;
+    let (full, took) = loop {
+        let (sent, took) = timed(|| producer.send(&record(&value, 1)));
+        if let Err(error) = sent {
+            break (error, took);
         }
     };
     assert_eq!((full.status, full.flags & RETRIABLE), (status::BUFFER_FULL, RETRIABLE), "{full}");
     assert!(full.message.contains("buffer.memory=65536"), "{full}");
-    // The one that takes nothing has a sender that waits; the other one goes on.
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let (producer, value, done) = (&producer, &value, &done);
-        scope.spawn(move || {
-            while !done.load(Ordering::Relaxed) {
-                let _ = producer.send(&to(0, value, 2));
-            }
-        });
-        let mut sent = 0;
-        for _ in 0..20 {
-            sent += u32::from(producer.send(&to(1, value, 3)).is_ok());
-        }
-        done.store(true, Ordering::Relaxed);
-        assert!(sent > 0, "all is the frozen one's");
-    });
+    assert!(took >= Duration::from_millis(199) && took < SOON, "{took:?}");
+    let full = producer.try_send(&record(&value, 1)).unwrap_err();
+    assert_eq!(full.status, status::BUFFER_FULL, "{full}");
     producer.close(Timeout::After(Duration::ZERO)).1.unwrap();
     assert_settled(&producer);
 }
