@@ -73,3 +73,31 @@ impl Signal {
         true
     }
 }
+
+/// Something that happens once, to wait for: a thread's end, an answer.
+#[derive(Debug, Default)]
+pub struct Latch {
+    open: prim::Mutex<bool>,
+    signal: Signal,
+}
+
+impl Latch {
+    /// It has happened; everybody who waits goes on.
+    pub fn set(&self) {
+        *prim::guard(&self.open) = true;
+        self.signal.notify();
+    }
+
+    /// Waits until it has happened; false when `deadline` has passed without.
+    pub fn wait(&self, clock: &Clock, deadline: Instant) -> bool {
+        loop {
+            let seen = self.signal.generation();
+            if *prim::guard(&self.open) {
+                return true;
+            }
+            if !self.signal.wait(seen, clock, deadline) {
+                return *prim::guard(&self.open);
+            }
+        }
+    }
+}

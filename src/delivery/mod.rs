@@ -13,7 +13,9 @@ pub mod reentry;
 pub use queue::{DeliveryMode, DeliveryQueue};
 
 use crate::accumulator::batch::{BatchBody, Remains};
-use crate::error::Status;
+use crate::accumulator::front::Partition;
+use crate::accumulator::outgoing::Finished;
+use crate::error::{Status, status};
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -82,6 +84,23 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Success without an offset, of a batch that is done; whoever knows more says so. Without
+    /// `keep_records` the records' memory is free from here on.
+    pub fn new(partition: &Partition, rest: Finished, keep_records: bool) -> Delivery {
+        Delivery {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.index,
+            status: status::OK,
+            flags: 0,
+            base_offset: -1,
+            append_time_ms: -1,
+            failure: None,
+            remains: Remains::of(rest.body, keep_records),
+            cut: rest.cut,
+            sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
+        }
+    }
+
     /// The records' tags, in order; never empty.
     pub fn tags(&self) -> &[u64] {
         self.remains.tags()

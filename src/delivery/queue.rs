@@ -7,7 +7,6 @@
 
 use super::readiness::Readiness;
 use super::{Delivery, DeliverySink, Failure, Stage, reentry};
-use crate::accumulator::batch::Remains;
 use crate::accumulator::cuts::Cuts;
 use crate::accumulator::front::Partition;
 use crate::accumulator::outgoing::{Finished, LastResort};
@@ -345,16 +344,10 @@ impl LastResort for DeliveryQueue {
             in_flight_ms: 0,
         };
         self.push(Delivery {
-            topic: Arc::clone(&partition.topic),
-            partition: partition.index,
             status: status::PANIC,
             flags: if maybe_written { FATAL | MAYBE_PERSISTED } else { FATAL },
-            base_offset: -1,
-            append_time_ms: -1,
             failure: Some(Box::new(failure)),
-            remains: Remains::of(rest.body, true),
-            cut: rest.cut,
-            sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
+            ..Delivery::new(partition, rest, true)
         });
     }
 }
@@ -365,6 +358,7 @@ mod tests {
     use crate::accumulator::RecordAccumulator;
     use crate::accumulator::append::Appended;
     use crate::accumulator::batch::Alone;
+    use crate::accumulator::batch::Remains;
     use crate::clock::Reading;
     use crate::config::ProducerConfig;
     use crate::record::ProducerRecord;

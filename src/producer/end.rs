@@ -29,8 +29,7 @@ impl Producer {
         let counters = self.counters();
         let message = format!(
             "flush: records still without an outcome when its timeout passed ({} pending in all); \
-            flush again, or see \
-             their deliveries for why",
+             flush again, or see their deliveries for why",
             counters.pending
         );
         Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE))
@@ -81,8 +80,7 @@ impl Producer {
             .wait(&shared.clock, deadline.max(shared.clock.now().after(HANDOVER)))
         {
             let message = "close: a callback of yours still runs; call producer_close() again, or \
-            producer_free(), which \
-                           waits for it";
+                           producer_free(), which waits for it";
             return (aborted(), Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE)));
         }
         shared.state.store(CLOSED, Ordering::Release);

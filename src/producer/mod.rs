@@ -25,13 +25,12 @@ use crate::log::{Level, LogQueue, LogSink, Logger};
 use crate::metadata::Metadata;
 use crate::rng::Rng;
 use crate::sender::Control;
-use crate::sync::{Signal, lock};
+use crate::sync::{Latch, Signal, lock};
 use crossbeam::channel::Sender as Outbox;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use threads::Done;
 use topics::Topics;
 
 /// What a producer gets beside its configuration: the function pointers.
@@ -95,8 +94,8 @@ pub(crate) struct Shared {
     topics: Topics,
     control: Outbox<Control>,
     next_sync_id: AtomicU64,
-    network_done: Done,
-    callback_done: Done,
+    network_done: Latch,
+    callback_done: Latch,
 }
 
 /// A producer. Any thread may call any method.
@@ -179,12 +178,6 @@ impl Producer {
             })
             .collect())
     }
-
-    /// Gives up everything without joining or locking: for the child of a fork, where the threads
-    /// do not exist.
-    pub fn forget(self) {
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for Producer {
@@ -216,8 +209,7 @@ impl Shared {
             .with(crate::error::FATAL)),
             _ => Err(Error::new(
                 status::CLOSED,
-                "the producer is closed; make a new one with \
-            producer_new()",
+                "the producer is closed; make a new one with producer_new()",
             )),
         }
     }

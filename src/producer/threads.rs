@@ -7,7 +7,7 @@
 use super::topics::Topics;
 use super::{CLOSED, OPEN, PANICKED, Producer, Shared};
 use crate::accumulator::RecordAccumulator;
-use crate::clock::{Clock, Instant};
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{DeliveryMode, DeliveryQueue};
 use crate::error::{Error, Result, status};
@@ -16,7 +16,7 @@ use crate::metadata::{Metadata, MetadataConfig};
 use crate::network::{NetworkClient, NetworkConfig, Selectable, Selector, SystemResolver};
 use crate::rng::Rng;
 use crate::sender::{Parts, Sender};
-use crate::sync::{Signal, Wake, lock};
+use crate::sync::{Latch, Signal, Wake, lock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,32 +28,6 @@ const CALLBACK_THREAD: &str = "kafka-callback";
 
 /// Producers made so far in this process: where ids come from.
 static PRODUCERS: AtomicU64 = AtomicU64::new(1);
-
-/// Whether a thread has ended, to wait for with a deadline.
-#[derive(Default)]
-pub(super) struct Done {
-    done: Mutex<bool>,
-    signal: Signal,
-}
-
-impl Done {
-    pub fn set(&self) {
-        *lock(&self.done) = true;
-        self.signal.notify();
-    }
-
-    pub fn wait(&self, clock: &Clock, deadline: Instant) -> bool {
-        loop {
-            let seen = self.signal.generation();
-            if *lock(&self.done) {
-                return true;
-            }
-            if !self.signal.wait(seen, clock, deadline) {
-                return *lock(&self.done);
-            }
-        }
-    }
-}
 
 /// Makes what a producer consists of and starts its threads.
 pub(super) fn start(
@@ -107,8 +81,8 @@ pub(super) fn start(
         topics: Topics::new(),
         control,
         next_sync_id: AtomicU64::new(1),
-        network_done: Done::default(),
-        callback_done: Done::default(),
+        network_done: Latch::default(),
+        callback_done: Latch::default(),
     });
     let producer = Producer { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) };
     let started = start_callback_thread(&shared).and_then(|callback| {

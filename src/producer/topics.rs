@@ -5,7 +5,6 @@
 use super::Shared;
 use super::wait::Wait;
 use crate::accumulator::front::Partition;
-use crate::config::Settings;
 use crate::error::{Error, RETRIABLE, Result, status};
 use crate::metadata::{TopicMetadata, TopicState};
 use crate::partitioner::StickyPartitionCache;
@@ -167,14 +166,9 @@ impl Shared {
             None => format!(
                 "topic {name}: no metadata within {budget} ms: no broker of bootstrap.servers={} \
                 has answered",
-                bootstrap(&self.settings)
+                self.settings.bootstrap()
             ),
         };
         Error::new(status::TIMED_OUT, message).with(RETRIABLE)
     }
-}
-
-fn bootstrap(settings: &Settings) -> String {
-    let servers = settings.bootstrap_servers.iter().map(|(host, port)| format!("{host}:{port}"));
-    servers.collect::<Vec<_>>().join(",")
 }

@@ -1,9 +1,9 @@
 //! What callers ask of the network thread: messages, and slots for its replies. Sent by any thread
 //! through a channel, taken out by the network thread at the start of each pass.
 
-use crate::clock::{Clock, Instant};
-use crate::sync::{Signal, lock};
-use std::sync::{Arc, Mutex};
+use crate::clock::Instant;
+use crate::sync::Latch;
+use std::sync::Arc;
 
 /// What callers ask of the network thread.
 pub enum Control {
@@ -33,41 +33,18 @@ pub enum Control {
 }
 
 /// A reply slot that answers when it is dropped: nobody waits for a thread that has ended.
-pub struct Reply(Arc<Answer>);
-
-/// What a caller waits on.
-#[derive(Default)]
-pub struct Answer {
-    given: Mutex<bool>,
-    signal: Signal,
-}
+pub struct Reply(Arc<Latch>);
 
 impl Reply {
     /// A slot, and what to wait on.
-    pub fn new() -> (Reply, Arc<Answer>) {
-        let answer = Arc::new(Answer::default());
+    pub fn new() -> (Reply, Arc<Latch>) {
+        let answer = Arc::new(Latch::default());
         (Reply(Arc::clone(&answer)), answer)
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        *lock(&self.0.given) = true;
-        self.0.signal.notify();
-    }
-}
-
-impl Answer {
-    /// Waits until the slot was dropped; false when `deadline` has passed.
-    pub fn wait(&self, clock: &Clock, deadline: Instant) -> bool {
-        loop {
-            let seen = self.signal.generation();
-            if *lock(&self.given) {
-                return true;
-            }
-            if !self.signal.wait(seen, clock, deadline) {
-                return false;
-            }
-        }
+        self.0.set();
     }
 }

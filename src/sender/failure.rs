@@ -3,7 +3,6 @@
 
 use super::{Parts, Sender};
 use crate::accumulator::back::NO_LEADER;
-use crate::accumulator::batch::Remains;
 use crate::accumulator::outgoing::Outgoing;
 use crate::clock::Instant;
 use crate::delivery::{Delivery, Failure, Stage};
@@ -189,16 +188,12 @@ impl<S: Selectable> Sender<S> {
         let partition = Arc::clone(&batch.partition);
         let Some(rest) = batch.finish() else { return };
         self.parts.deliveries.push(Delivery {
-            topic: Arc::clone(&partition.topic),
-            partition: partition.index,
             status,
             flags,
             base_offset,
             append_time_ms,
             failure,
-            remains: Remains::of(rest.body, keep_records),
-            cut: rest.cut,
-            sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
+            ..Delivery::new(&partition, rest, keep_records)
         });
         let Parts { accumulator, deliveries, .. } = &self.parts;
         // Whoever waits for memory that only a poll can free is told so.

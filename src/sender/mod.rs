@@ -39,7 +39,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use control::{Answer, Control, Reply};
+pub use control::{Control, Reply};
 
 /// So long after the last event spare memory is looked at, and then once per this time.
 const TRIM_PAUSE: Duration = Duration::from_secs(1);

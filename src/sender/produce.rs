@@ -231,7 +231,7 @@ impl<S: Selectable> Sender<S> {
                     batch.history.maybe_written = true;
                     let message: Arc<str> = "the response does not mention the partition".into();
                     batch.history.network_error = Some(message);
-                    self.retry_or_fail(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
+                    self.settle(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
                 }
             }
         }
@@ -244,7 +244,7 @@ impl<S: Selectable> Sender<S> {
         answer: &PartitionProduceResponse,
         now: Instant,
     ) {
-        let (code, slot) = (answer.error_code, batch.partition.slot);
+        let code = answer.error_code;
         if !code.is_none() {
             let text = answer.error_message.as_deref().map(Arc::from);
             batch.history.broker_error = Some((code.0, text));
@@ -254,15 +254,7 @@ impl<S: Selectable> Sender<S> {
                 format!("{}-{}: node {node} answered {name}", partition.topic, partition.index)
             });
         }
-        match decide(code, batch.history.attempts, self.parts.settings.retries) {
-            Outcome::Success => {
-                self.backs.done(slot);
-                self.succeed(batch, answer.base_offset, answer.log_append_time_ms);
-            }
-            Outcome::Retry { .. } | Outcome::Fail { .. } => {
-                self.retry_or_fail(batch, code, Some(node), now);
-            }
-        }
+        self.settle(batch, code, Some((node, answer)), now);
     }
 
     /// KIP-951: a broker that is not the leader may say who is. All partitions at once: each change
@@ -311,23 +303,26 @@ impl<S: Selectable> Sender<S> {
     }
 
     /// What the pure function decides, done. `answered`: by which node; `None` if no answer came.
-    fn retry_or_fail(
+    fn settle(
         &mut self,
         mut batch: Outgoing,
         code: ErrorCode,
-        answered: Option<i32>,
+        answered: Option<(i32, &PartitionProduceResponse)>,
         now: Instant,
     ) {
         let slot = batch.partition.slot;
         match decide(code, batch.history.attempts, self.parts.settings.retries) {
             Outcome::Success => {
                 self.backs.done(slot);
-                self.succeed(batch, -1, -1);
+                let (offset, time) = answered.map_or((-1, -1), |(_, answer)| {
+                    (answer.base_offset, answer.log_append_time_ms)
+                });
+                self.succeed(batch, offset, time);
             }
             Outcome::Retry { refresh, maybe_written } => {
                 batch.history.maybe_written |= maybe_written;
                 let leader = batch.partition.leader();
-                let moved = leader != NO_LEADER && answered.is_some_and(|node| node != leader);
+                let moved = leader != NO_LEADER && answered.is_some_and(|(node, _)| node != leader);
                 if refresh && !moved {
                     self.parts.metadata.request_update_of(&batch.partition.topic, now);
                 }
@@ -371,7 +366,7 @@ impl<S: Selectable> Sender<S> {
             };
             batch.history.network_error = Some(Arc::clone(why));
             if written {
-                self.retry_or_fail(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
+                self.settle(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
             } else {
                 // It never left: no attempt, and no doubt about it.
                 batch.history.attempts = batch.history.attempts.saturating_sub(1);
