@@ -85,17 +85,21 @@ impl AppendContext {
     }
 }
 
+/// A record is in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// The bytes it takes there, and those of the batch's header if it is the first.
+    pub bytes: usize,
+    /// The batch is full now.
+    pub batch_full: bool,
+}
+
 /// What came of an attempt to append.
 #[derive(Debug)]
 #[must_use]
 pub enum Appended {
     /// The record is in a batch.
-    Done {
-        /// The bytes it takes there, and those of the batch's header if it is the first.
-        appended_bytes: usize,
-        /// The batch is full now.
-        batch_full: bool,
-    },
+    Done(Pushed),
     /// Not appended: there is no memory. Wait, then append again while this is still held.
     NoMemory(Waiting),
     /// Not appended, only by [`Partition::try_append_to_open`]: it would take a new batch.
@@ -114,6 +118,21 @@ impl Partition {
         now: Reading,
     ) -> Result<Appended> {
         self.appender(context).append(record, now)
+    }
+
+    /// The common case of [`Partition::try_append`], in line and without an error: into the open
+    /// batch as it is. `None`: it takes more than that, and nothing has happened.
+    #[inline(always)]
+    pub fn append_if_room(
+        self: &Arc<Self>,
+        context: &AppendContext,
+        record: &ProducerRecord<'_>,
+        wall_ms: i64,
+    ) -> Option<Pushed> {
+        let mut appender = self.appender(context);
+        let pushed = appender.append_if_room(record, wall_ms);
+        appender.unlock();
+        pushed
     }
 
     /// As [`Partition::try_append`], but opens no batch: where that would be necessary it closes
@@ -188,7 +207,7 @@ impl<'a> Appender<'a> {
         }
         let slow = Slow { record, payload_len, timestamp, now: now.mono, may_open: true };
         let appended = slow.append(self)?;
-        if let (Appended::Done { .. }, Some(front)) = (&appended, &mut self.front)
+        if let (Appended::Done(_), Some(front)) = (&appended, &mut self.front)
             && let Some(mut batch) = front.close_open(now.mono, false)
         {
             batch.alone = Some(alone);
@@ -199,7 +218,28 @@ impl<'a> Appender<'a> {
         Ok(appended)
     }
 
-    #[inline]
+    /// See [`Partition::append_if_room`].
+    #[inline(always)]
+    pub fn append_if_room(&mut self, record: &ProducerRecord<'_>, wall_ms: i64) -> Option<Pushed> {
+        let payload_len = record_batch::payload_len(record.key, record.value, record.headers);
+        let timestamp = record.timestamp_ms.unwrap_or(wall_ms);
+        let (partition, context) = (self.partition, self.context);
+        let front = self.front.get_or_insert_with(|| partition.front.lock());
+        let limit = context.limit(front.muted);
+        let open = front.open.as_mut()?;
+        if open.cut != context.cuts.current() {
+            return None;
+        }
+        let bytes = open.push(record, payload_len, timestamp, limit).ok()?;
+        partition.count_one();
+        let batch_full = open.is_full();
+        if batch_full {
+            self.wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
+        }
+        Some(Pushed { bytes, batch_full })
+    }
+
+    #[cold]
     fn append_or(
         &mut self,
         record: &ProducerRecord<'_>,
@@ -208,21 +248,10 @@ impl<'a> Appender<'a> {
     ) -> Result<Appended> {
         let payload_len = record_batch::payload_len(record.key, record.value, record.headers);
         self.context.check_size(payload_len)?;
-        let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
-        let (partition, context) = (self.partition, self.context);
-        let front = self.front.get_or_insert_with(|| partition.front.lock());
-        let limit = context.limit(front.muted);
-        if let Some(open) = &mut front.open
-            && open.cut == context.cuts.current()
-            && let Ok(len) = open.push(record, payload_len, timestamp, limit)
-        {
-            partition.count_one();
-            let batch_full = open.is_full();
-            if batch_full {
-                self.wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
-            }
-            return Ok(Appended::Done { appended_bytes: len, batch_full });
+        if let Some(pushed) = self.append_if_room(record, now.wall_ms) {
+            return Ok(Appended::Done(pushed));
         }
+        let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
         let appended =
             Slow { record, payload_len, timestamp, now: now.mono, may_open }.append(self);
         if self.claim.is_some() {
@@ -305,8 +334,8 @@ impl Slow<'_> {
         let Appender { partition, context, front, wake, claim } = appender;
         let (partition, context) = (*partition, *context);
         let Some(front) = front else { return Ok(Appended::BatchFull) };
-        if let Some(appended_bytes) = self.append_to_open(front, partition, context, claim) {
-            return Ok(done(front, partition, context, appended_bytes, wake));
+        if let Some(bytes) = self.append_to_open(front, partition, context, claim) {
+            return Ok(done(front, partition, context, bytes, wake));
         }
         if front.shut {
             return Err(Error::new(status::CLOSED, "the producer is closed; make a new one"));
@@ -419,7 +448,7 @@ fn done(
     front: &mut Front,
     partition: &Arc<Partition>,
     context: &AppendContext,
-    appended_bytes: usize,
+    bytes: usize,
     wake: &mut bool,
 ) -> Appended {
     partition.count_one();
@@ -427,7 +456,7 @@ fn done(
     if batch_full {
         *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
     }
-    Appended::Done { appended_bytes, batch_full }
+    Appended::Done(Pushed { bytes, batch_full })
 }
 
 /// One more slab for an open batch, of which `len` bytes are needed and up to `limit` may be used.
@@ -536,7 +565,7 @@ mod tests {
         bench.context.batch_size = 0;
         let partition = partition(1);
         let appended = bench.append(&partition, ms(10), 100);
-        assert!(matches!(appended, Appended::Done { batch_full: true, .. }));
+        assert!(matches!(appended, Appended::Done(Pushed { batch_full: true, .. })));
         assert_eq!(bench.drain_slots(), [(1, ms(15)), (1, Inbox::NOW)]);
         bench.must_append(&partition, ms(10), 100);
         let (taken, batches) = take(&partition, take_at(ms(10)));
@@ -800,8 +829,8 @@ mod tests {
         let bench = Bench::new(1 << 20);
         let partition = partition(0);
         let bytes = |appended| match appended {
-            Appended::Done { appended_bytes, batch_full } if !batch_full => appended_bytes,
-            other @ (Appended::Done { .. } | Appended::NoMemory(_) | Appended::BatchFull) => {
+            Appended::Done(Pushed { bytes, batch_full: false }) => bytes,
+            other @ (Appended::Done(_) | Appended::NoMemory(_) | Appended::BatchFull) => {
                 panic!("{other:?}")
             }
         };

@@ -212,7 +212,7 @@ impl OpenBatch {
     }
 
     /// Encodes a record behind the others, if the records stay within `limit`; its length.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(
         &mut self,
         record: &ProducerRecord<'_>,

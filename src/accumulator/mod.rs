@@ -13,6 +13,7 @@ pub mod cuts;
 pub mod front;
 pub mod inbox;
 pub mod outgoing;
+mod prefetch;
 pub mod ring;
 pub mod seal;
 pub mod slab;
@@ -30,7 +31,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::record::ProducerRecord;
 use crate::sync::{Wake, lock};
-use append::{AppendContext, Appended};
+use append::{AppendContext, Appended, Appender, Pushed};
 use batch::Alone;
 use buffer_pool::BufferPool;
 use cuts::Cuts;
@@ -139,6 +140,32 @@ impl RecordAccumulator {
         reading: Reading,
     ) -> Result<Appended> {
         partition.try_append(&self.context, record, reading)
+    }
+
+    /// See [`Partition::append_if_room`].
+    #[inline(always)]
+    pub fn append_if_room(
+        &self,
+        partition: &Arc<Partition>,
+        record: &ProducerRecord<'_>,
+        wall_ms: i64,
+    ) -> Option<Pushed> {
+        partition.append_if_room(&self.context, record, wall_ms)
+    }
+
+    /// For a run of records for one partition: see [`Partition::appender`].
+    pub fn appender<'a>(&'a self, partition: &'a Arc<Partition>) -> Appender<'a> {
+        partition.appender(&self.context)
+    }
+
+    /// As [`RecordAccumulator::try_append`], but opens no batch.
+    pub fn try_append_to_open(
+        &self,
+        partition: &Arc<Partition>,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+    ) -> Result<Appended> {
+        partition.try_append_to_open(&self.context, record, reading)
     }
 
     /// The same into a batch of its own, which does not linger.

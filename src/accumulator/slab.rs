@@ -4,8 +4,11 @@
 //! what was freed last is in the caches still. What leaves the shelves for good is handed to the
 //! caller, who drops it when the mutex is free.
 
+use super::prefetch;
 use std::collections::VecDeque;
 
+/// So far ahead of what is written the processor is asked for memory to write to.
+const PREFETCH_AHEAD: usize = 768;
 /// How many slabs of large records are kept.
 const ODD_KEPT: usize = 16;
 /// The smallest array of tags: 1 KiB, as the smallest slab.
@@ -67,6 +70,7 @@ impl Slab {
     pub(super) fn advance(&mut self, len: usize) {
         self.len += len;
         debug_assert!(self.len <= self.size);
+        prefetch::for_writing(&self.data, self.len + PREFETCH_AHEAD, len);
     }
 }
 

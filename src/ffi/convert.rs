@@ -130,7 +130,7 @@ fn check_count<T>(count: usize, name: impl Display + Copy) -> Result<()> {
 ///
 /// # Safety
 /// See the top of this file.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn bytes<'a>(
     slice: producer_slice_t,
     name: impl Display + Copy,

@@ -56,7 +56,7 @@ impl fmt::Display for HeaderField {
 ///
 /// # Safety
 /// As in `convert.rs`.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn with_record<T>(
     record: *const producer_record_t,
     then: impl FnOnce(&ProducerRecord<'_>) -> Result<T>,
@@ -91,7 +91,7 @@ pub(super) unsafe fn with_record<T>(
 
 /// # Safety
 /// As in `convert.rs`.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn convert<'a>(
     record: &producer_record_t,
     headers: &'a [Header<'a>],
@@ -161,7 +161,7 @@ fn reserved(record: &producer_record_t, place: Place) -> Error {
 
 /// # Safety
 /// As in `convert.rs`.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn topic<'a>(
     slice: producer_slice_t,
     name: impl fmt::Display + Copy,

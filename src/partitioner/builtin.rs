@@ -76,18 +76,17 @@ impl StickyPartitionCache {
         self.switch(topic, rng, |sticky| !is_candidate(topic, sticky.partition))
     }
 
-    /// Whether `partition` is still the sticky one. Asked under the partition's front lock it keeps
-    /// a thread that was overtaken by a switch from opening a batch in the old partition.
-    pub fn is_current(&self, partition: i32) -> bool {
+    #[cfg(test)]
+    fn is_current(&self, partition: i32) -> bool {
         Sticky::unpack(self.state.load(Ordering::Relaxed)).partition == partition
     }
 
     /// Counts `bytes` appended to `partition` and switches if its run is over. `batch_full`: the
     /// partition's last batch takes no more records, or it has none.
     ///
-    /// With 0 bytes it finishes a switch that was put off because the batch was not full; an
-    /// appender that finds the open batch full before it opens another asks so, and starts anew if
-    /// [`is_current`](Self::is_current) turns false.
+    /// With 0 bytes it finishes a switch that was put off because the batch was not full: an
+    /// appender that finds the open batch full asks so before it opens another, and
+    /// [peeks](Self::peek) again.
     pub fn update(
         &self,
         partition: i32,

@@ -4,7 +4,7 @@
 use super::topics::Resolved;
 use super::wait::Wait;
 use super::{Producer, Shared, Timeout};
-use crate::accumulator::append::Appended;
+use crate::accumulator::append::{Appended, Pushed};
 use crate::accumulator::batch::Alone;
 use crate::accumulator::front::Partition;
 use crate::accumulator::ticket::Waiting;
@@ -15,6 +15,9 @@ use crate::record::ProducerRecord;
 use crate::sender::Control;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// So many records of a batch call go under one reading of the clock and one lock at most.
+const LONGEST_RUN: usize = 64;
 
 /// Where one record went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +39,25 @@ enum Attempt {
     NoMemory(Waiting, i32),
 }
 
+impl Attempt {
+    fn of(appended: Appended, index: i32) -> Attempt {
+        match appended {
+            Appended::Done(_) => Attempt::Done,
+            Appended::NoMemory(waiting) => Attempt::NoMemory(waiting, index),
+            // Only said to who does not want a new batch.
+            Appended::BatchFull => Attempt::NoPartition,
+        }
+    }
+}
+
 impl Producer {
     /// Sends one record, waiting up to `max.block.ms` for metadata and for memory.
     pub fn send(&self, record: &ProducerRecord<'_>) -> Result<()> {
         self.shared.check_open()?;
         let reading = self.shared.clock.reading();
+        if self.shared.append_if_room(record, reading) {
+            return Ok(());
+        }
         let mut wait = Wait::new(reading.mono, self.shared.settings.max_block);
         self.shared.append(record, reading, &mut wait, None)
     }
@@ -49,10 +66,14 @@ impl Producer {
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<()> {
         self.shared.check_open()?;
         let reading = self.shared.clock.reading();
+        if self.shared.append_if_room(record, reading) {
+            return Ok(());
+        }
         self.shared.append(record, reading, &mut Wait::never(), None)
     }
 
-    /// Sends records in order until one is refused; returns how many were accepted.
+    /// Sends records in order until one is refused; returns how many were accepted. `records` is
+    /// asked for the next one while a lock is held: it waits for nothing and runs no user code.
     pub fn send_batch<'a>(
         &self,
         records: impl Iterator<Item = Result<ProducerRecord<'a>>>,
@@ -61,22 +82,27 @@ impl Producer {
         if let Err(error) = self.shared.check_open() {
             return (0, Err(error));
         }
-        let mut reading = self.shared.clock.reading();
         let mut wait = self.shared.wait_for(timeout);
+        let mut records = records.fuse();
+        let mut next = None;
         let mut accepted = 0;
-        for record in records {
-            let sent =
-                record.and_then(|record| self.shared.append(&record, reading, &mut wait, None));
-            if let Err(error) = sent {
-                return (accepted, Err(error));
-            }
-            accepted += 1;
-            // One clock for a run of records, but not for a call that waits in between.
-            if accepted % 64 == 0 {
-                reading = self.shared.clock.reading();
+        loop {
+            let record = match next.take().or_else(|| records.next()) {
+                None => return (accepted, Ok(())),
+                Some(Err(error)) => return (accepted, Err(error)),
+                Some(Ok(record)) => record,
+            };
+            let reading = self.shared.clock.reading();
+            let appended;
+            (appended, next) = self.shared.append_run(record, &mut records, reading);
+            accepted += appended;
+            if appended == 0 {
+                if let Err(error) = self.shared.append(&record, reading, &mut wait, None) {
+                    return (accepted, Err(error));
+                }
+                accepted += 1;
             }
         }
-        (accepted, Ok(()))
     }
 
     /// Sends one record in a batch of its own, without lingering, and waits for its outcome.
@@ -127,6 +153,65 @@ impl Producer {
 }
 
 impl Shared {
+    /// The common case, in line and without an error: the topic is this thread's last one, and the
+    /// partition's open batch has room. False: it takes more than that, and nothing has happened.
+    #[inline(always)]
+    fn append_if_room(&self, record: &ProducerRecord<'_>, reading: Reading) -> bool {
+        let appended = self.with_last(record.topic, |topic| {
+            let (index, keyless) = self.choose(topic, record);
+            let partition = topic.partition(index)?;
+            let pushed = self.accumulator.append_if_room(partition, record, reading.wall_ms)?;
+            if keyless {
+                self.count_sticky(topic, index, pushed);
+            }
+            Some(())
+        });
+        appended.is_some()
+    }
+
+    /// The same for the first of several records and those behind it that go to the same partition,
+    /// under one lock. Gives how many were appended, and the one that was looked at beyond those,
+    /// unless it is the first.
+    fn append_run<'a>(
+        &self,
+        first: ProducerRecord<'a>,
+        records: &mut impl Iterator<Item = Result<ProducerRecord<'a>>>,
+        reading: Reading,
+    ) -> (usize, Option<Result<ProducerRecord<'a>>>) {
+        let run = self.with_last(first.topic, |topic| {
+            let (index, _) = self.choose(topic, &first);
+            let mut appender = self.accumulator.appender(topic.partition(index)?);
+            let mut record = first;
+            for appended in 0..LONGEST_RUN {
+                let (at, keyless) = self.choose(topic, &record);
+                let same = at == index && record.topic == first.topic;
+                let pushed = match same {
+                    true => appender.append_if_room(&record, reading.wall_ms),
+                    false => None,
+                };
+                let Some(pushed) = pushed else {
+                    return Some((appended, (appended > 0).then_some(Ok(record))));
+                };
+                if keyless {
+                    self.count_sticky(topic, index, pushed);
+                }
+                record = match records.next() {
+                    Some(Ok(next)) => next,
+                    other @ (Some(Err(_)) | None) => return Some((appended + 1, other)),
+                };
+            }
+            Some((LONGEST_RUN, Some(Ok(record))))
+        });
+        run.unwrap_or((0, None))
+    }
+
+    #[inline]
+    fn count_sticky(&self, topic: &Resolved, index: i32, pushed: Pushed) {
+        let Pushed { bytes, batch_full } = pushed;
+        topic.topic.sticky.update(index, bytes, batch_full, &topic.metadata, &self.rng);
+    }
+
+    #[cold]
     fn append(
         &self,
         record: &ProducerRecord<'_>,
@@ -149,7 +234,6 @@ impl Shared {
     }
 
     /// False if there is no such partition.
-    #[inline]
     fn append_to(
         &self,
         topic: &Resolved,
@@ -167,7 +251,6 @@ impl Shared {
         }
     }
 
-    #[inline]
     fn attempt(
         &self,
         topic: &Resolved,
@@ -176,25 +259,45 @@ impl Shared {
         alone: Option<Alone>,
     ) -> Result<Attempt> {
         let (index, keyless) = self.choose(topic, record);
-        let Some(partition) = usize::try_from(index).ok().and_then(|i| topic.partitions.get(i))
-        else {
-            return Ok(Attempt::NoPartition);
-        };
+        let Some(partition) = topic.partition(index) else { return Ok(Attempt::NoPartition) };
         let appended = match alone {
+            None if keyless => return self.attempt_keyless(topic, record, reading),
             None => self.accumulator.try_append(partition, record, reading)?,
             Some(alone) => self.append_alone(partition, record, reading, alone)?,
         };
-        match appended {
-            Appended::Done { appended_bytes, batch_full } => {
-                if keyless {
-                    let (sticky, metadata) = (&topic.topic.sticky, &topic.metadata);
-                    sticky.update(index, appended_bytes, batch_full, metadata, &self.rng);
+        if let Appended::Done(pushed) = appended
+            && keyless
+        {
+            self.count_sticky(topic, index, pushed);
+        }
+        Ok(Attempt::of(appended, index))
+    }
+
+    /// A new batch is the moment to move on to another partition: the sticky one is asked before.
+    fn attempt_keyless(
+        &self,
+        topic: &Resolved,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+    ) -> Result<Attempt> {
+        let mut may_open = false;
+        loop {
+            let (index, _) = self.choose(topic, record);
+            let Some(partition) = topic.partition(index) else { return Ok(Attempt::NoPartition) };
+            let appended = match may_open {
+                false => self.accumulator.try_append_to_open(partition, record, reading)?,
+                true => self.accumulator.try_append(partition, record, reading)?,
+            };
+            match appended {
+                Appended::Done(pushed) => self.count_sticky(topic, index, pushed),
+                Appended::BatchFull => {
+                    self.count_sticky(topic, index, Pushed { bytes: 0, batch_full: true });
+                    may_open = true;
+                    continue;
                 }
-                Ok(Attempt::Done)
+                Appended::NoMemory(_) => {}
             }
-            Appended::NoMemory(waiting) => Ok(Attempt::NoMemory(waiting, index)),
-            // Only said to who does not want a new batch.
-            Appended::BatchFull => Ok(Attempt::NoPartition),
+            return Ok(Attempt::of(appended, index));
         }
     }
 
@@ -207,7 +310,7 @@ impl Shared {
         alone: Alone,
     ) -> Result<Appended> {
         let appended = self.accumulator.try_append_alone(partition, record, reading, alone)?;
-        if matches!(appended, Appended::Done { .. }) {
+        if matches!(appended, Appended::Done(_)) {
             self.tell(Control::Expiry { slot: partition.slot, at: alone.deadline });
         }
         Ok(appended)
@@ -236,6 +339,7 @@ impl Shared {
     }
 
     /// The record's partition, and whether the sticky partitioner chose it.
+    #[inline]
     fn choose(&self, topic: &Resolved, record: &ProducerRecord<'_>) -> (i32, bool) {
         if let Some(partition) = record.partition {
             return (partition, false);

@@ -50,6 +50,12 @@ impl Resolved {
             && self.version == shared.metadata.version()
             && *self.topic.name == *name
     }
+
+    /// The partition of this number, if there is one.
+    #[inline]
+    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
 }
 
 impl Topics {
@@ -94,6 +100,21 @@ impl Topic {
 }
 
 impl Shared {
+    /// Runs `f` if the topic is this thread's last one; `None` if it is not, or `f` gives that.
+    #[inline(always)]
+    pub(super) fn with_last<T>(
+        &self,
+        name: &str,
+        f: impl FnOnce(&Resolved) -> Option<T>,
+    ) -> Option<T> {
+        // At a thread's very end there is no last topic any more.
+        let found = LAST.try_with(|last| match last.try_borrow().as_deref() {
+            Ok(Some(resolved)) if resolved.is(self, name) => f(resolved),
+            Ok(_) | Err(_) => None,
+        });
+        found.ok().flatten()
+    }
+
     /// Runs `f` with the topic resolved, waiting for its metadata within `wait`.
     pub(super) fn with_topic<T>(
         &self,
@@ -101,18 +122,15 @@ impl Shared {
         wait: &mut Wait,
         f: impl FnOnce(&Resolved, &mut Wait) -> Result<T>,
     ) -> Result<T> {
-        LAST.with_borrow_mut(|last| {
-            // Nothing below runs user code, so nothing comes back here while this is borrowed.
-            let hit = matches!(last, Some(resolved) if resolved.is(self, name));
-            if !hit {
-                *last = None;
-            }
-            let resolved = match last {
-                Some(resolved) => resolved,
-                None => last.insert(self.resolve(name, wait)?),
-            };
-            f(resolved, wait)
-        })
+        // Nothing below runs user code, so nothing comes back here while it is taken out.
+        let last = LAST.try_with(|last| last.take()).ok().flatten();
+        let resolved = match last {
+            Some(resolved) if resolved.is(self, name) => resolved,
+            Some(_) | None => self.resolve(name, wait)?,
+        };
+        let result = f(&resolved, wait);
+        let _ = LAST.try_with(|last| last.replace(Some(resolved)));
+        result
     }
 
     fn resolve(&self, name: &str, wait: &mut Wait) -> Result<Resolved> {
