@@ -279,7 +279,7 @@ enum producer_stage_t
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  // Its topic's partitions were never learnt.
+  // Its topic's partitions were not known: the cluster denies that there is one.
   PRODUCER_STAGE_NO_METADATA = 1,
   // Its partition had no leader.
   PRODUCER_STAGE_NO_LEADER = 2,

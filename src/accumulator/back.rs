@@ -137,6 +137,11 @@ impl Backs {
         Some(&self.backs.get(slot as usize)?.as_ref()?.partition)
     }
 
+    /// How many batches of a partition are in flight.
+    pub fn in_flight(&self, slot: u32) -> u32 {
+        self.backs.get(slot as usize).and_then(Option::as_ref).map_or(0, |back| back.in_flight)
+    }
+
     /// Takes note of a partition that its front has listed; `meet` is called for one that was never
     /// seen before.
     pub fn receive(&mut self, listed: Listed, now: Instant, meet: impl FnOnce(&Partition)) {
@@ -232,9 +237,8 @@ impl Backs {
 
     /// Nodes that have ready partitions; [`NO_LEADER`] among them where a leader is missing.
     pub fn ready_nodes(&self, nodes: &mut Vec<i32>) {
-        nodes.extend(
-            self.ready.iter().filter(|(_, slots)| !slots.is_empty()).map(|(node, _)| *node),
-        );
+        let ready = self.ready.iter().filter(|(_, slots)| !slots.is_empty());
+        nodes.extend(ready.map(|(node, _)| *node));
     }
 
     /// The ready partitions of a node.
@@ -464,10 +468,9 @@ impl Backs {
             taken.extend(back.retries.drain(..));
         }
         let mut from_front = std::mem::take(&mut self.from_front);
-        let free = if close {
-            partition.try_close(&mut from_front)
-        } else {
-            partition.try_purge(&mut from_front)
+        let free = match close {
+            true => partition.try_close(&mut from_front),
+            false => partition.try_purge(&mut from_front),
         };
         self.adopt(partition, &mut from_front, taken);
         self.from_front = from_front;
@@ -486,8 +489,7 @@ impl Backs {
                 back.taken - 1
             });
             let last_resort = Arc::clone(&self.last_resort);
-            let batch = Outgoing::new(Arc::clone(partition), batch, number, last_resort);
-            to.push(batch);
+            to.push(Outgoing::new(Arc::clone(partition), batch, number, last_resort));
         }
     }
 }

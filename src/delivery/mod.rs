@@ -23,7 +23,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Stage {
-    /// Their topic's partitions were never learnt.
+    /// Their topic's partitions were not known: the cluster denies that there is one.
     NoMetadata = 1,
     /// Their partition had no leader.
     NoLeader = 2,

@@ -206,7 +206,7 @@ pub type producer_log_level_t = i32;
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Its topic's partitions were never learnt.
+    /// Its topic's partitions were not known: the cluster denies that there is one.
     PRODUCER_STAGE_NO_METADATA = 1,
     /// Its partition had no leader.
     PRODUCER_STAGE_NO_LEADER = 2,

@@ -124,6 +124,11 @@ impl Metadata {
         lock(&self.state).last_error(topic)
     }
 
+    /// What is wrong with a topic itself, by its last answer.
+    pub fn topic_error(&self, topic: &str) -> Option<Error> {
+        lock(&self.state).topic_error(topic)
+    }
+
     /// Asks for all topics in use and the brokers: a connection was lost, a broker answered that it
     /// is the wrong one.
     pub fn request_update(&self) {

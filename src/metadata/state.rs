@@ -177,6 +177,10 @@ impl State {
         failure.or_else(|| self.topics.get(name)?.last_error.as_ref()).cloned()
     }
 
+    pub fn topic_error(&self, name: &str) -> Option<Error> {
+        self.topics.get(name)?.last_error.clone()
+    }
+
     pub fn fail_all(&mut self, error: Error) {
         self.verdict = Some(error);
     }

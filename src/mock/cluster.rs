@@ -97,6 +97,8 @@ pub struct Broker {
     pub id: i32,
     /// Where it listens.
     pub port: u16,
+    /// The host that metadata gives for it, in place of the one where it listens.
+    pub advertised_host: Option<String>,
     /// How it behaves.
     pub behaviour: Behaviour,
     /// Connections that are open.
@@ -106,6 +108,13 @@ pub struct Broker {
     /// How often all its connections were to be closed.
     pub disconnects: u64,
     counts: BTreeMap<i16, u64>,
+}
+
+impl Broker {
+    /// The host that clients are told to find it at.
+    pub fn host(&self) -> String {
+        self.advertised_host.clone().unwrap_or_else(|| HOST.to_owned())
+    }
 }
 
 /// How a broker behaves.

@@ -10,7 +10,7 @@ use crate::error::{Error, RETRIABLE, Result, status};
 use crate::log::{Level, Logger};
 use crate::network::error::{ErrorKind, NetworkError};
 use crate::network::in_flight::{InFlightRequest, Owner};
-use crate::network::node::{ConnectionState, Node};
+use crate::network::node::{ConnectionState, Node, NodeStatus};
 use crate::network::resolver::{Answer, Resolver};
 use crate::network::selector::{ConnectionId, Readiness, Selectable};
 use crate::network::send::NetworkSend;
@@ -203,6 +203,12 @@ impl<S: Selectable> NetworkClient<S> {
     /// Whether [`ready`](Self::ready) would begin to connect now.
     pub fn can_connect(&self, node: i32, now: Instant) -> bool {
         self.nodes.get(&node).is_some_and(|node| !node.leaving && node.is_connectable(now))
+    }
+
+    /// What a node does at this moment, for people.
+    pub fn status(&self, node: i32, now: Instant) -> NodeStatus {
+        let found = self.nodes.get(&node);
+        found.map_or(NodeStatus::Unknown, |node| node.status(self.config.max_in_flight, now))
     }
 
     /// Whether the node is connected and its versions are known.

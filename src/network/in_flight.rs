@@ -99,6 +99,11 @@ impl InFlightRequests {
         self.awaiting.back()
     }
 
+    /// When the oldest request without an outcome was sent.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.awaiting.back().or(self.sending.back()).map(|request| request.sent)
+    }
+
     /// How many have no outcome.
     pub(super) fn len(&self) -> usize {
         self.sending.len() + self.awaiting.len()

@@ -39,6 +39,7 @@ mod versions;
 
 pub use client::NetworkClient;
 pub use error::{ErrorKind, NetworkError, Peer};
+pub use node::NodeStatus;
 pub use resolver::{Answer, Query, Resolver, SystemResolver};
 pub use selector::{ConnectionId, Readiness, Selectable, Selector};
 pub use transport::{PlaintextTransport, SocketOptions, Transport};

@@ -46,6 +46,30 @@ impl ConnectionState {
     }
 }
 
+/// Whether a node takes requests, and what keeps it from doing so; for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeStatus {
+    /// It is not among the cluster's nodes.
+    Unknown,
+    /// There is no connection; the next attempt begins after this time, or when it is needed.
+    Disconnected(Duration),
+    /// Its name is being resolved, for so long.
+    Resolving(Duration),
+    /// A connection is being made, for so long: TCP, then ApiVersions.
+    Connecting(Duration),
+    /// It asked for a pause, of which so much is left.
+    Throttled(Duration),
+    /// Connected.
+    Ready {
+        /// Requests that have no answer.
+        in_flight: usize,
+        /// The age of the oldest of them; zero if there is none.
+        oldest: Duration,
+        /// There are as many as there may be.
+        full: bool,
+    },
+}
+
 /// One node.
 #[derive(Debug)]
 pub(super) struct Node<T> {
@@ -139,6 +163,25 @@ impl<T> Node<T> {
 
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
         now < self.throttled_until
+    }
+
+    /// What it does at this moment.
+    pub(super) fn status(&self, max_in_flight: usize, now: Instant) -> NodeStatus {
+        match self.state {
+            ConnectionState::Disconnected => NodeStatus::Disconnected(self.retry_at.since(now)),
+            ConnectionState::Resolving => NodeStatus::Resolving(now.since(self.setup_began)),
+            ConnectionState::Connecting | ConnectionState::CheckingApiVersions => {
+                NodeStatus::Connecting(now.since(self.setup_began))
+            }
+            ConnectionState::Ready if self.is_throttled(now) => {
+                NodeStatus::Throttled(self.throttled_until.since(now))
+            }
+            ConnectionState::Ready => NodeStatus::Ready {
+                in_flight: self.in_flight.len(),
+                oldest: self.in_flight.oldest().map_or(Duration::ZERO, |sent| now.since(sent)),
+                full: self.in_flight.len() >= max_in_flight,
+            },
+        }
     }
 
     /// Whether an attempt to connect may begin.

@@ -1,6 +1,7 @@
 //! The ends of a batch: each becomes exactly one delivery, and a failure explains itself in one
 //! sentence.
 
+use super::obstacle::{Circumstances, Named, count, what_it_means};
 use super::{Parts, Sender};
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::outgoing::Outgoing;
@@ -21,16 +22,20 @@ impl<S: Selectable> Sender<S> {
 
     /// `delivery.timeout.ms` (or the record's own timeout) has passed.
     pub(super) fn fail_expired(&mut self, batch: Outgoing, now: Instant, in_flight: bool) {
-        let timeout = self.parts.settings.delivery_timeout;
-        let stage = if in_flight { Stage::InFlight } else { self.stage(&batch) };
         let limit = match batch.alone {
-            Some(_) => "its timeout".to_string(),
-            None => format!("delivery.timeout.ms={}", timeout.as_millis()),
+            Some(alone) => {
+                format!("its timeout of {} ms", millis(alone.deadline, batch.created))
+            }
+            None => {
+                format!("delivery.timeout.ms={}", self.parts.settings.delivery_timeout.as_millis())
+            }
         };
-        let why = format!("{limit} has passed {}", self.circumstances(&batch, stage));
-        // In flight means written, at least in part.
-        let maybe = in_flight || batch.history.maybe_written;
-        self.fail(batch, status::DELIVERY_TIMED_OUT, RETRIABLE, maybe, stage, &why, now);
+        let around = self.circumstances(&batch, in_flight, now);
+        let obstacle = around.obstacle();
+        let clause = around.clause(&obstacle);
+        let remedy = obstacle.remedy().map_or(String::new(), |remedy| format!("; {remedy}"));
+        let why = format!("{limit} has passed while {clause}{remedy}");
+        self.fail(batch, status::DELIVERY_TIMED_OUT, RETRIABLE, obstacle.stage(), &why, now);
     }
 
     /// Purged, or failed by close.
@@ -42,130 +47,122 @@ impl<S: Selectable> Sender<S> {
         in_flight: bool,
         now: Instant,
     ) {
-        let stage = if in_flight { Stage::InFlight } else { self.stage(&batch) };
-        let maybe = in_flight || batch.history.maybe_written;
-        let why = format!("{why} {}", self.circumstances(&batch, stage));
-        self.fail(batch, status, 0, maybe, stage, &why, now);
+        let around = self.circumstances(&batch, in_flight, now);
+        let obstacle = around.obstacle();
+        let why = format!("{why} while {}", around.clause(&obstacle));
+        self.fail(batch, status, 0, obstacle.stage(), &why, now);
     }
 
     /// The broker's word is final.
     pub(super) fn fail_answered(&mut self, batch: Outgoing, code: ErrorCode, now: Instant) {
         let code = i32::from(code.0);
         let node = batch.history.node.unwrap_or(NO_LEADER);
+        let address = self.parts.client.address(node).map(|address| &**address);
         let said = match &batch.history.broker_error {
             Some((_, Some(text))) => format!(" (\"{text}\")"),
             Some((_, None)) | None => String::new(),
         };
-        let attempts = batch.history.attempts;
         let why = format!(
-            "node {node} answered {}{said} at attempt {attempts}: {}",
+            "{} answered {}{said} at attempt {}: {}",
+            Named { node, address },
             crate::error::short_name(code),
-            crate::error::status_message(code).to_string_lossy()
+            batch.history.attempts,
+            what_it_means(code)
         );
         let flags = if crate::error::is_retriable(code) { RETRIABLE } else { 0 };
-        let maybe = batch.history.maybe_written;
-        self.fail(batch, code, flags, maybe, Stage::Answered, &why, now);
+        self.fail(batch, code, flags, Stage::Answered, &why, now);
     }
 
     /// The last attempt brought no answer, and `retries` allows no other.
     pub(super) fn fail_unanswered(&mut self, batch: Outgoing, code: ErrorCode, now: Instant) {
-        let attempts = batch.history.attempts;
+        let attempts = count(batch.history.attempts as usize, "attempt", "attempts");
         let error = batch.history.network_error.clone();
         let error = error.as_deref().unwrap_or("the connection was lost");
-        let why = format!("no answer after {attempts} attempts, retries are used up: {error}");
-        let maybe = batch.history.maybe_written;
-        self.fail(batch, i32::from(code.0), RETRIABLE, maybe, Stage::InFlight, &why, now);
+        let why = format!(
+            "no answer after {attempts}, and retries={} allows no other: {error}",
+            self.parts.settings.retries
+        );
+        self.fail(batch, i32::from(code.0), RETRIABLE, Stage::InFlight, &why, now);
     }
 
     /// The client itself can't send it to this broker.
     pub(super) fn fail_refused(&mut self, mut batch: Outgoing, error: &Error, now: Instant) {
         batch.history.attempts = batch.history.attempts.saturating_sub(1);
-        let maybe = batch.history.maybe_written;
-        self.fail(batch, error.status, error.flags, maybe, Stage::Queued, &error.message, now);
+        self.fail(batch, error.status, error.flags, Stage::Queued, &error.message, now);
     }
 
-    /// Where a batch that is not in flight is stuck.
-    fn stage(&self, batch: &Outgoing) -> Stage {
-        let leader = batch.partition.leader();
-        if leader == NO_LEADER {
-            Stage::NoLeader
-        } else if self.parts.client.is_connected(leader) {
-            Stage::Queued
-        } else {
-            Stage::NotConnected
+    /// What is known of a batch and of the world around it.
+    fn circumstances<'a>(
+        &'a self,
+        batch: &'a Outgoing,
+        in_flight: bool,
+        now: Instant,
+    ) -> Circumstances<'a> {
+        let Parts { client, metadata, .. } = &self.parts;
+        let Outgoing { partition, history, .. } = batch;
+        let leader = partition.leader();
+        let node = history.node.filter(|_| in_flight).unwrap_or(leader);
+        let topic = &*partition.topic;
+        // What was known once is believed for a while after a broker has denied it.
+        let denied = metadata.topic_error(topic);
+        let denied = denied.filter(|error| error.status == status::UNKNOWN_TOPIC_OR_PARTITION);
+        let unknown = metadata.snapshot().topic(topic).is_none();
+        let why = denied.or_else(|| metadata.last_error(topic).filter(|_| unknown));
+        let no_topic = why.map(|error| error.message.into_owned());
+        Circumstances {
+            no_topic,
+            leader,
+            address: client.address(node).map(|address| &**address),
+            node: client.status(node, now),
+            last_error: client.last_error(node),
+            ahead: self.backs.in_flight(partition.slot),
+            in_flight,
+            history,
+            now,
         }
     }
 
-    /// The part of the sentence that says what was in the way.
-    fn circumstances(&self, batch: &Outgoing, stage: Stage) -> String {
-        let leader = batch.partition.leader();
-        let attempts = batch.history.attempts;
-        let mut text = match stage {
-            Stage::NoMetadata => "while the topic's partitions were not known".to_string(),
-            Stage::NoLeader => "while the partition had no leader".to_string(),
-            Stage::NotConnected => format!("while its leader, node {leader}, could not be reached"),
-            Stage::Queued | Stage::Answered => {
-                format!("while it waited for its turn at node {leader}")
-            }
-            Stage::InFlight => {
-                format!("while node {} had not answered", batch.history.node.unwrap_or(leader))
-            }
-        };
-        if attempts > 0 {
-            text += &format!(", after {attempts} attempts");
-        }
-        let unreachable = self.parts.client.last_error(leader).map(ToString::to_string);
-        let network = batch.history.network_error.as_deref().map(str::to_owned);
-        if let Some((code, _)) = &batch.history.broker_error {
-            text +=
-                &format!("; the last answer was {}", crate::error::short_name(i32::from(*code)));
-        }
-        if let Some(error) = network.or(unreachable.filter(|_| stage == Stage::NotConnected)) {
-            text += &format!("; {error}");
-        }
-        text
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what a failure consists of, in the one place that makes it"
-    )]
+    /// Reports a failure. In flight means written, at least in part; what an earlier attempt left
+    /// open stays open.
     fn fail(
         &mut self,
         batch: Outgoing,
         code: Status,
         flags: u32,
-        maybe_written: bool,
         stage: Stage,
         why: &str,
         now: Instant,
     ) {
         let history = &batch.history;
-        let (topic, index, count) = (&batch.partition.topic, batch.partition.index, batch.count());
-        let doubt =
-            if maybe_written { "they may have been written" } else { "they were not written" };
-        let message = format!("{count} records of {topic}-{index} failed: {why}; {doubt}");
-        let queued_until = history.first_sent.unwrap_or(now);
-        let in_flight_ms = match (stage, history.last_sent) {
-            (Stage::InFlight | Stage::Answered, Some(sent)) => millis(now, sent),
-            _ => 0,
+        let (topic, index) = (&batch.partition.topic, batch.partition.index);
+        let maybe_written = history.maybe_written || stage == Stage::InFlight;
+        let records = count(batch.count() as usize, "record", "records");
+        let doubt = match (maybe_written, batch.count()) {
+            (true, 1) => "it may have been written",
+            (true, _) => "they may have been written",
+            (false, 1) => "it was not written",
+            (false, _) => "they were not written",
         };
-        let unreachable =
-            || self.parts.client.last_error(batch.partition.leader()).map(ToString::to_string);
-        let network_error = match (&history.network_error, stage) {
-            (Some(error), _) => error.to_string(),
-            (None, Stage::NotConnected) => unreachable().unwrap_or_default(),
-            (None, _) => String::new(),
+        let message = format!("{records} of {topic}-{index} failed: {why}; {doubt}");
+        // A request that was never written is none.
+        let sent = |at: Option<Instant>| at.filter(|_| history.attempts > 0);
+        let leader = batch.partition.leader();
+        let unreachable = self.parts.client.last_error(leader);
+        let network_error = match (unreachable, &history.network_error) {
+            // The newer one.
+            (Some(error), _) if stage == Stage::NotConnected => error.to_string(),
+            (_, Some(error)) => error.to_string(),
+            (_, None) => String::new(),
         };
         let failure = Failure {
             message: c_string(message),
             stage,
             attempts: i32::try_from(history.attempts).unwrap_or(i32::MAX),
-            node: history.node.unwrap_or_else(|| batch.partition.leader()),
+            node: history.node.unwrap_or(leader),
             broker_status: history.broker_error.as_ref().map_or(0, |(code, _)| i32::from(*code)),
             network_error: c_string(network_error),
-            queued_ms: millis(queued_until, batch.created),
-            in_flight_ms,
+            queued_ms: millis(sent(history.first_sent).unwrap_or(now), batch.created),
+            in_flight_ms: sent(history.last_sent).map_or(0, |sent| millis(now, sent)),
         };
         let flags = if maybe_written { flags | MAYBE_PERSISTED } else { flags };
         self.deliver(batch, code, flags, -1, -1, Some(Box::new(failure)), true);

@@ -8,6 +8,7 @@
 mod control;
 mod end;
 mod failure;
+mod obstacle;
 mod produce;
 pub mod retry;
 

@@ -8,7 +8,7 @@
 
 use kafka_producer::clock::Clock;
 use kafka_producer::config::ProducerConfig;
-use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink, Stage};
+use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink, Failure, Stage};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
@@ -36,6 +36,8 @@ pub struct Outcome {
     pub stage: Option<Stage>,
     pub attempts: i32,
     pub message: String,
+    /// The whole of it; `None` on success.
+    pub failure: Option<Box<Failure>>,
 }
 
 /// What became of each tag; a second outcome for one panics (in the callback, so it is noted too).
@@ -87,6 +89,7 @@ impl Outcomes {
                     attempts: failure.map_or(0, |failure| failure.attempts),
                     message: failure
                         .map_or(String::new(), |failure| failure.message.to_string_lossy().into()),
+                    failure: delivery.failure.clone(),
                 };
                 if lock(&self.outcomes).insert(*tag, outcome).is_some() {
                     lock(&self.twice).push(*tag);

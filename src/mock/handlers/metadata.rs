@@ -6,7 +6,7 @@
 
 use super::{Call, answer};
 use crate::error::Result;
-use crate::mock::cluster::{Broker, Cluster, HOST, Reply};
+use crate::mock::cluster::{Broker, Cluster, Reply};
 use crate::mock::topics::{Partition, Topic};
 use crate::protocol::ErrorCode;
 use crate::protocol::messages::{
@@ -39,7 +39,7 @@ pub fn handle(cluster: &mut Cluster, call: &Call, request: MetadataRequest) -> R
 fn brokers(cluster: &Cluster) -> Vec<MetadataResponseBroker> {
     let broker = |broker: &Broker| MetadataResponseBroker {
         node_id: broker.id,
-        host: HOST.to_owned(),
+        host: broker.host(),
         port: broker.port.into(),
         rack: None,
     };

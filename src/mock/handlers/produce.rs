@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::{Call, answer};
 use crate::error::Result;
-use crate::mock::cluster::{Broker, Cluster, HOST, Reply};
+use crate::mock::cluster::{Broker, Cluster, Reply};
 use crate::mock::log::AppendContext;
 use crate::mock::topics::{Partition, Topic, TopicConfig};
 use crate::mock::validator::Refusal;
@@ -157,7 +157,7 @@ fn refused_with(index: i32, refusal: Refusal) -> PartitionProduceResponse {
 }
 
 fn endpoint(broker: &Broker) -> NodeEndpoint {
-    NodeEndpoint { node_id: broker.id, host: HOST.to_owned(), port: broker.port.into(), rack: None }
+    NodeEndpoint { node_id: broker.id, host: broker.host(), port: broker.port.into(), rack: None }
 }
 
 #[cfg(test)]
