@@ -49,6 +49,22 @@ function(kafka_producer_c_test name)
   endforeach()
 endfunction()
 
+# The fault proxy: a program between clients and brokers, for tests in any language. Its own tests
+# are an entry too.
+set(fault_proxy_manifest "${CMAKE_CURRENT_SOURCE_DIR}/tests/support/fault_proxy/Cargo.toml")
+set(fault_proxy_dir "${CMAKE_CURRENT_BINARY_DIR}/fault_proxy")
+set(fault_proxy "${fault_proxy_dir}/debug/fault-proxy")
+add_custom_target(fault_proxy ALL
+  COMMAND "${CMAKE_COMMAND}" -E env "CARGO_TARGET_DIR=${fault_proxy_dir}"
+    "${CARGO}" build --manifest-path "${fault_proxy_manifest}" ${KAFKA_PRODUCER_CARGO_FLAGS}
+  BYPRODUCTS "${fault_proxy}"
+  COMMENT "cargo builds the fault proxy"
+  USES_TERMINAL VERBATIM)
+add_test(NAME cargo.fault_proxy COMMAND "${run_test}" "${CMAKE_COMMAND}" -E env
+  "CARGO_TARGET_DIR=${fault_proxy_dir}" "${CARGO}" test --manifest-path "${fault_proxy_manifest}"
+  ${KAFKA_PRODUCER_CARGO_FLAGS})
+kafka_producer_set_up_test(cargo.fault_proxy rust 300)
+
 if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/ctest/CMakeLists.txt")
   add_subdirectory(ctest)
 endif()

@@ -309,6 +309,8 @@ static const struct {
      (function_t)producer_mock_cluster_read},
     {"producer_mock_cluster_request_count",
      (function_t)producer_mock_cluster_request_count},
+    {"producer_mock_cluster_set_advertised",
+     (function_t)producer_mock_cluster_set_advertised},
     {"producer_mock_cluster_set_api_versions",
      (function_t)producer_mock_cluster_set_api_versions},
     {"producer_mock_cluster_set_broker",
@@ -350,5 +352,5 @@ int main(void) {
     printf("%s is not there\n", functions[i].name);
     missing++;
   }
-  return missing != 0 || sizeof functions / sizeof *functions != 39;
+  return missing != 0 || sizeof functions / sizeof *functions != 40;
 }

@@ -127,6 +127,10 @@ static void null_pointers_of_the_mock(void) {
   CHECK_STATUS(bad, producer_mock_cluster_set_broker(NULL, 1, true, false, 0, 0));
   CHECK_STATUS(bad, producer_mock_cluster_set_broker(cluster, 1, true, false, -1, 0));
   CHECK_STATUS(bad, producer_mock_cluster_set_broker(cluster, 1, true, false, 0, -1));
+  CHECK_STATUS(bad, producer_mock_cluster_set_advertised(NULL, 1, "h", 1));
+  CHECK_STATUS(bad, producer_mock_cluster_set_advertised(cluster, 1, NULL, 1));
+  CHECK_STATUS(bad, producer_mock_cluster_set_advertised(cluster, 1, "h", 0));
+  CHECK_STATUS(bad, producer_mock_cluster_set_advertised(cluster, 9, "h", 1));
   CHECK_STATUS(bad, producer_mock_cluster_push_errors(NULL, 0, &code, 1));
   CHECK_STATUS(bad, producer_mock_cluster_push_errors(cluster, 0, NULL, 1));
   CHECK_STATUS(bad, producer_mock_cluster_push_errors(cluster, 0, &code, 1));

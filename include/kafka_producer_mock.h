@@ -64,6 +64,13 @@ producer_status_t producer_mock_cluster_set_broker(producer_mock_cluster_t *clus
                                                    int32_t latency_ms,
                                                    int32_t throttle_ms);
 
+// Has a broker tell its clients to connect to another address: to a proxy's, whose backend is
+// where the broker listens (see producer_mock_cluster_bootstrap_servers()).
+producer_status_t producer_mock_cluster_set_advertised(producer_mock_cluster_t *cluster,
+                                                       int32_t node,
+                                                       const char *host,
+                                                       uint16_t port);
+
 // The next requests of an API (0: Produce, 3: Metadata) get these codes, in order: 0 is none, 13
 // (NETWORK_EXCEPTION) closes the connection instead of answering, -1000 does so after a Produce
 // was written.

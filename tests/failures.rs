@@ -55,7 +55,8 @@ impl Bench {
     fn cold(settings: &[(&str, &str)], host: Option<&str>) -> Bench {
         let cluster = cluster(1, 2);
         cluster.with(|cluster| {
-            cluster.broker_mut(1).unwrap().advertised_host = host.map(Into::into);
+            let broker = cluster.broker_mut(1).unwrap();
+            broker.advertised = host.map(|host| (host.into(), broker.port));
         });
         let (producer, outcomes) = producer(&cluster, &[SETTINGS, settings].concat());
         Bench { cluster, producer, outcomes }

@@ -1,7 +1,7 @@
 //! The mock cluster's C functions. Their header promises nothing about the ABI; the contract is the
 //! same.
 
-use super::convert::{array, borrowed, invalid, out};
+use super::convert::{array, borrowed, invalid, out, text};
 use super::fork::Process;
 use super::record::topic;
 use super::status::producer_status_t;
@@ -166,6 +166,27 @@ pub unsafe extern "C" fn producer_mock_cluster_set_broker(
                 }
             }
             cluster.set_broker(node, up, frozen, latency_ms, throttle_ms)
+        })
+    }
+}
+
+/// Has a broker tell its clients to connect to another address: to a proxy's, whose backend is
+/// where the broker listens (see producer_mock_cluster_bootstrap_servers()).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn producer_mock_cluster_set_advertised(
+    cluster: *mut producer_mock_cluster_t,
+    node: i32,
+    host: *const c_char,
+    port: u16,
+) -> producer_status_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        call(cluster, |cluster| {
+            let host = text(host, "host")?;
+            if host.is_empty() || port == 0 {
+                return Err(invalid("host", "and `port` must be an address to connect to"));
+            }
+            cluster.set_advertised(node, host, port)
         })
     }
 }

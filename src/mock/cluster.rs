@@ -97,8 +97,8 @@ pub struct Broker {
     pub id: i32,
     /// Where it listens.
     pub port: u16,
-    /// The host that metadata gives for it, in place of the one where it listens.
-    pub advertised_host: Option<String>,
+    /// Where clients are told to connect, if not there: `advertised.listeners`.
+    pub advertised: Option<(String, u16)>,
     /// How it behaves.
     pub behaviour: Behaviour,
     /// Connections that are open.
@@ -111,9 +111,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The host that clients are told to find it at.
-    pub fn host(&self) -> String {
-        self.advertised_host.clone().unwrap_or_else(|| HOST.to_owned())
+    /// Where clients are told to connect.
+    pub fn address(&self) -> (&str, u16) {
+        self.advertised.as_ref().map_or((HOST, self.port), |(host, port)| (host, *port))
     }
 }
 

@@ -151,6 +151,13 @@ impl MockCluster {
         self.shared.cluster().topic(topic).map(|topic| topic.partitions.len())
     }
 
+    /// Has a broker tell its clients to connect to another address, a proxy's say. It listens
+    /// where it did.
+    pub fn set_advertised(&self, node: i32, host: &str, port: u16) -> Result<()> {
+        let address = Some((host.to_owned(), port));
+        self.with(|cluster| cluster.broker_mut(node).map(|broker| broker.advertised = address))
+    }
+
     /// How a broker behaves: `up`, or refuses connections; answers after `latency_ms`; asks for
     /// `throttle_ms` in Produce and Fetch; `frozen` accepts, reads and writes nothing. When this
     /// returns, it does. Leaders stay who they are.

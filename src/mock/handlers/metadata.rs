@@ -37,11 +37,10 @@ pub fn handle(cluster: &mut Cluster, call: &Call, request: MetadataRequest) -> R
 }
 
 fn brokers(cluster: &Cluster) -> Vec<MetadataResponseBroker> {
-    let broker = |broker: &Broker| MetadataResponseBroker {
-        node_id: broker.id,
-        host: broker.host(),
-        port: broker.port.into(),
-        rack: None,
+    let broker = |broker: &Broker| {
+        let (host, port) = broker.address();
+        let (node_id, host, port) = (broker.id, host.to_owned(), port.into());
+        MetadataResponseBroker { node_id, host, port, rack: None }
     };
     cluster.brokers().iter().map(broker).collect()
 }
@@ -138,6 +137,15 @@ mod tests {
             let epoch = if version >= 7 { 1 } else { -1 };
             assert_eq!(topic.partitions[3].leader_epoch, epoch);
         }
+    }
+
+    #[test]
+    fn a_broker_may_advertise_another_address() {
+        let mut bench = Bench::new(2);
+        bench.cluster.broker_mut(2).unwrap().advertised = Some(("proxy.example".into(), 77));
+        let response = bench.call(1, 13, &named(&[]));
+        let brokers: Vec<_> = response.brokers.iter().map(|b| (b.host.as_str(), b.port)).collect();
+        assert_eq!(brokers, [("127.0.0.1", 9001), ("proxy.example", 77)]);
     }
 
     #[test]

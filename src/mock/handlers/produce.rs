@@ -157,7 +157,8 @@ fn refused_with(index: i32, refusal: Refusal) -> PartitionProduceResponse {
 }
 
 fn endpoint(broker: &Broker) -> NodeEndpoint {
-    NodeEndpoint { node_id: broker.id, host: broker.host(), port: broker.port.into(), rack: None }
+    let (host, port) = broker.address();
+    NodeEndpoint { node_id: broker.id, host: host.to_owned(), port: port.into(), rack: None }
 }
 
 #[cfg(test)]
@@ -215,6 +216,10 @@ mod tests {
             assert_eq!(response.node_endpoints.len(), 1);
             assert_eq!((endpoint.node_id, endpoint.port), (2, 9002));
         }
+        bench.cluster.broker_mut(2).unwrap().advertised = Some(("proxy.example".into(), 77));
+        let response = bench.call(1, 12, &produce_request("t", 0, batch()));
+        let endpoint = &response.node_endpoints[0];
+        assert_eq!((endpoint.host.as_str(), endpoint.port), ("proxy.example", 77));
         assert_eq!(bench.produce(2, "t", 0, batch()).error_code, ErrorCode::NONE);
         bench.cluster.set_leader("t", 0, -1).unwrap();
         let response = bench.call(2, 12, &produce_request("t", 0, batch()));
