@@ -1,4 +1,4 @@
-"""The examples as a user runs them, against a real broker: hello, quickstart and send_file."""
+"""The examples as a user runs them, against a real broker."""
 
 import contextlib
 import os
@@ -269,6 +269,40 @@ class SendFileAndFaults(unittest.TestCase):
         finally:
             cluster.tell("resume", 1)
         self.assertEqual((code, out), (1, "may be delivered: 2\n"), err)
+
+
+class DeadLetters(unittest.TestCase):
+    """A broker that is down in the first run and back in the second."""
+
+    def run_example(self, file, *arguments, lines=b""):
+        done = subprocess.run(
+            [os.environ["DEAD_LETTERS"], file, *arguments],
+            input=lines,
+            capture_output=True,
+            timeout=2 * harness.PATIENCE_S,
+            env=dict(os.environ, KAFKA_BOOTSTRAP=cluster.bootstrap),
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")
+
+    def test_what_failed_is_sent_by_the_next_run(self):
+        topic = cluster.create_topic("letters", 3)
+        self.addCleanup(cluster.tell, "wait-in-sync")
+        lines = [b"line %d" % n for n in range(1000)]
+        with tempfile.TemporaryDirectory() as directory:
+            file = os.path.join(directory, "letters")
+            cluster.tell("kill", 1)
+            try:
+                code, out, err = self.run_example(
+                    file, topic, "-X", "max.block.ms=1000", lines=b"\n".join(lines)
+                )
+            finally:
+                cluster.tell("restart", 1)
+            self.assertEqual((code, out), (1, f"0 delivered, 1000 kept in {file}\n"), err)
+            code, out, err = self.run_example(file)
+            self.assertEqual((code, out), (0, f"1000 delivered, 0 kept in {file}\n"), err)
+            self.assertEqual(os.listdir(directory), [])
+        values = sorted(record.value for record in cluster.java_consume(topic))
+        self.assertEqual(values, sorted(lines))
 
 
 def split(line, delimiter):
