@@ -1,5 +1,6 @@
 """usage: cluster_fixture.py start|stop
-environment: KAFKA_DIR, KAFKA_NODES, KAFKA_SETTINGS (key=value ...), KAFKA_MISSING, PYTHON_ENV
+environment: KAFKA_DIR, KAFKA_NODES, KAFKA_VERSION (empty: the launcher's), KAFKA_SETTINGS
+(key=value ...), KAFKA_MISSING, PYTHON_ENV
 
 Starts the cluster that a group of tests shares, and makes the Python environment for its judge. The
 cluster ends with the process that ran this one: ctest. What the machine lacks is written to
@@ -13,6 +14,7 @@ from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent.parent / "support"
 LACKS_SOMETHING = 3
+LONGEST_RUN_S = 24 * 3600
 
 
 def start():
@@ -21,6 +23,8 @@ def start():
     missing.unlink(missing_ok=True)
     subprocess.run([SUPPORT / "kafka", "stop", "--dir", directory], check=True)
     settings = ["--set=" + pair for pair in os.environ.get("KAFKA_SETTINGS", "").split()]
+    if os.environ.get("KAFKA_VERSION"):
+        settings.append("--version=" + os.environ["KAFKA_VERSION"])
     for command in (
         [SUPPORT / "python-env", os.environ["PYTHON_ENV"]],
         [
@@ -32,6 +36,8 @@ def start():
             os.environ["KAFKA_NODES"],
             "--owner",
             str(os.getppid()),
+            "--ttl",
+            str(LONGEST_RUN_S),
             *settings,
         ],
     ):

@@ -14,6 +14,9 @@ HERE = Path(__file__).resolve().parent
 POM = HERE / "pom.xml"
 HELPER = HERE / "KafkaTestTool.java"
 
+# What most tests use, and what the helper is compiled against.
+DEFAULT_VERSION = "4.3.1"
+
 
 def cache_dir():
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -38,42 +41,78 @@ def locked(path):
         yield
 
 
-def class_path():
-    """The jars, resolved once per pom, and the compiled helper in front of them."""
-    java_program("java")
-    javac = java_program("javac")
+def numbers(version):
+    """(4, 3, 1) of "4.3.1", to compare."""
+    try:
+        return tuple(map(int, version.split(".")))
+    except ValueError:
+        raise Failure("no version of Apache Kafka: %s" % version) from None
+
+
+def logging_binding(version):
+    """Kafka logs through slf4j 1.7 and brings no binding for it: (group, artifact, version)."""
+    if numbers(version) >= (4,):
+        return "org.apache.logging.log4j", "log4j-slf4j-impl", "2.24.3"
+    if numbers(version) >= (3, 2):
+        return "org.slf4j", "slf4j-reload4j", "1.7.36"
+    return "org.slf4j", "slf4j-log4j12", "1.7.30"
+
+
+def jars(version):
+    """A version's class path, resolved once per pom."""
     cache = cache_dir()
-    sources = POM.read_bytes() + HELPER.read_bytes()
-    found = cache / ("classpath-" + hashlib.sha256(POM.read_bytes()).hexdigest()[:16])
-    classes = cache / ("classes-" + hashlib.sha256(sources).hexdigest()[:16])
+    key = POM.read_bytes() + version.encode()
+    found = cache / ("classpath-" + hashlib.sha256(key).hexdigest()[:16])
     with locked(cache / "lock"):
         if not found.exists() or not all(map(os.path.exists, found.read_text().split(":"))):
-            resolve(found)
-        jars = found.read_text().strip()
+            resolve(found, version)
+        return found.read_text().strip()
+
+
+def class_path(version):
+    """A version's jars, with the compiled helper in front of them."""
+    java_program("java")
+    javac = java_program("javac")
+    compiled_against = jars(DEFAULT_VERSION)
+    cache = cache_dir()
+    sources = POM.read_bytes() + HELPER.read_bytes()
+    classes = cache / ("classes-" + hashlib.sha256(sources).hexdigest()[:16])
+    with locked(cache / "lock"):
         if not classes.exists():
             scratch = cache / ("classes.%d" % os.getpid())
-            run([javac, "-nowarn", "-d", str(scratch), "-cp", jars, str(HELPER)])
+            run([javac, "-nowarn", "-d", str(scratch), "-cp", compiled_against, str(HELPER)])
             scratch.rename(classes)
-    return "%s:%s" % (classes, jars)
+    return "%s:%s" % (classes, jars(version))
 
 
-def resolve(found):
+def resolve(found, version):
     if not shutil.which("mvn"):
         raise Missing("no mvn in PATH: install Maven")
     scratch = found.with_suffix(".%d" % os.getpid())
-    log("resolving Apache Kafka's jars with Maven")
-    run(
-        [
-            "mvn",
-            "-q",
-            "-B",
-            "-f",
-            str(POM),
-            "dependency:build-classpath",
-            "-DincludeScope=runtime",
-            "-Dmdep.outputFile=" + str(scratch),
-        ]
-    )
+    log("resolving the jars of Apache Kafka %s with Maven" % version)
+    group, artifact, binding = logging_binding(version)
+    command = [
+        "mvn",
+        "-q",
+        "-B",
+        "-f",
+        str(POM),
+        "-Dkafka.version=" + version,
+        "-Dlog.group=" + group,
+        "-Dlog.artifact=" + artifact,
+        "-Dlog.version=" + binding,
+        "dependency:build-classpath",
+        "-DincludeScope=runtime",
+        "-Dmdep.outputFile=" + str(scratch),
+    ]
+    try:
+        run(command)
+    except Failure as failure:
+        if "Could not find artifact org.apache.kafka:" in str(failure):
+            raise Missing(
+                "Apache Kafka %s is not in the repositories that Maven knows" % version
+            ) from None
+        raise
     scratch.rename(found)
 
 
@@ -97,10 +136,28 @@ LOG4J = """<Configuration status="WARN">
 """
 
 
-def java_command(directory, heap, level):
+LOG4J_1 = """log4j.rootLogger=%(level)s, out
+log4j.appender.out=org.apache.log4j.ConsoleAppender
+log4j.appender.out.target=System.%(target)s
+log4j.appender.out.layout=org.apache.log4j.PatternLayout
+log4j.appender.out.layout.ConversionPattern=[%%d] %%p %%m (%%c)%%n
+"""
+
+
+def logging_options(directory, version, level):
+    """INFO goes to standard output, all else to standard error."""
+    target = "out" if level == "INFO" else "err"
+    if numbers(version) >= (4,):
+        config = directory / ("log4j2-%s.xml" % level.lower())
+        config.write_text(LOG4J % (target.upper(), level))
+        return ["-Dlog4j2.disableJmx=true", "-Dlog4j2.configurationFile=" + str(config)]
+    config = directory / ("log4j-%s.properties" % level.lower())
+    config.write_text(LOG4J_1 % {"level": level, "target": target})
+    return ["-Dlog4j.configuration=file:" + str(config)]
+
+
+def java_command(directory, heap, level, version):
     """A JVM that starts fast and stays small: serial collector, client compiler."""
-    config = directory / ("log4j2-%s.xml" % level.lower())
-    config.write_text(LOG4J % ("OUT" if level == "INFO" else "ERR", level))
     return [
         java_program("java"),
         "-Xmx" + heap,
@@ -110,12 +167,11 @@ def java_command(directory, heap, level):
         "-Xss512k",
         "-Xshare:auto",
         "-XX:+ExitOnOutOfMemoryError",
-        "-Dlog4j2.disableJmx=true",
-        "-Dlog4j2.configurationFile=" + str(config),
+        *logging_options(directory, version, level),
         "-cp",
-        class_path(),
+        class_path(version),
     ]
 
 
-def helper_command(directory, *arguments):
-    return java_command(directory, "512m", "ERROR") + ["KafkaTestTool", *arguments]
+def helper_command(directory, *arguments, version=DEFAULT_VERSION):
+    return java_command(directory, "512m", "ERROR", version) + ["KafkaTestTool", *arguments]

@@ -4,8 +4,6 @@ take milliseconds, where a JVM with an admin client takes a second."""
 import socket
 import struct
 
-from kafka_launcher import Failure
-
 ELECTION_NOT_NEEDED = 84
 
 
@@ -86,35 +84,45 @@ class Connection:
         reader.int32(), reader.int32(), reader.string()
         return reader.int16(), reader.string()
 
-    def reassign(self, topic, partition, replicas):
-        """AlterPartitionReassignments v0: the first replica becomes the preferred leader."""
-        body = (
-            struct.pack(">iB", 5000, 2)
-            + compact_string(topic)
-            + struct.pack(">BiB", 2, partition, len(replicas) + 1)
-        )
-        body += struct.pack(">%di" % len(replicas), *replicas) + b"\0\0\0"
-        reader = self.call(45, 0, body, flexible=True)
+    def reassign(self, wanted):
+        """AlterPartitionReassignments v0 of {topic: {partition: replicas}}: the first replica
+        becomes the preferred leader. The first (error code, message) that is not 0."""
+        body = struct.pack(">i", 5000) + uvarint(len(wanted) + 1)
+        for topic, partitions in wanted.items():
+            body += compact_string(topic) + uvarint(len(partitions) + 1)
+            for index, replicas in partitions.items():
+                body += struct.pack(">i", index) + uvarint(len(replicas) + 1)
+                body += struct.pack(">%di" % len(replicas), *replicas) + b"\0"
+            body += b"\0"
+        reader = self.call(45, 0, body + b"\0", flexible=True)
         reader.int32()
         errors = [(reader.int16(), reader.compact_string())]
-        if reader.int8() > 1:  # one topic, of one partition
-            reader.compact_string(), reader.int8(), reader.int32()
-            errors.append((reader.int16(), reader.compact_string()))
+        for _ in range(reader.uvarint() - 1):
+            reader.compact_string()
+            for _ in range(reader.uvarint() - 1):
+                reader.int32()
+                errors.append((reader.int16(), reader.compact_string()))
+                reader.tags()
+            reader.tags()
         return next((error for error in errors if error[0]), (0, None))
 
-    def elect_preferred_leader(self, topic, partition):
-        """ElectLeaders v1."""
-        reader = self.call(
-            43,
-            1,
-            struct.pack(">bi", 0, 1) + string(topic) + struct.pack(">iii", 1, partition, 5000),
-        )
+    def elect_preferred_leaders(self, wanted):
+        """ElectLeaders v1 of {topic: partitions}: the first error code that is not 0."""
+        body = struct.pack(">bi", 0, len(wanted))
+        for topic, partitions in wanted.items():
+            body += string(topic) + struct.pack(
+                ">i%di" % len(partitions), len(partitions), *partitions
+            )
+        reader = self.call(43, 1, body + struct.pack(">i", 5000))
         reader.int32()
-        error = reader.int16()
-        if error == 0 and reader.int32():
-            reader.string(), reader.int32(), reader.int32()
-            error = reader.int16()
-        return 0 if error == ELECTION_NOT_NEEDED else error
+        errors = [reader.int16()]
+        for _ in range(reader.int32()):
+            reader.string()
+            for _ in range(reader.int32()):
+                reader.int32()
+                errors.append(reader.int16())
+                reader.string()
+        return next((error for error in errors if error not in (0, ELECTION_NOT_NEEDED)), 0)
 
     def offset(self, topic, partition, timestamp):
         """ListOffsets v1: (error code, offset); timestamp -2: the first, -1: the end."""
@@ -137,9 +145,15 @@ def string(text):
 
 def compact_string(text):
     data = text.encode()
-    if len(data) > 126:
-        raise Failure("the topic's name is too long for this program: " + text)
-    return bytes([len(data) + 1]) + data
+    return uvarint(len(data) + 1) + data
+
+
+def uvarint(number):
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    return bytes(data) + bytes([number])
 
 
 class Reader:
@@ -175,8 +189,19 @@ class Reader:
     def string(self):
         return self.text(self.int16())
 
+    def uvarint(self):
+        number, shift = 0, 0
+        while True:
+            byte = self.take(">B")
+            number |= (byte & 127) << shift
+            if byte < 128:
+                return number
+            shift += 7
+
     def compact_string(self):
-        size = self.take(">B")
-        if size > 127:  # a second byte of the length
-            size += (self.take(">B") - 1) * 128
-        return self.text(size - 1)
+        return self.text(self.uvarint() - 1)
+
+    def tags(self):
+        for _ in range(self.uvarint()):
+            self.uvarint()
+            self.at += self.uvarint()

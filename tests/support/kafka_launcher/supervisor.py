@@ -15,11 +15,13 @@ import traceback
 import uuid
 
 from kafka_launcher import Failure
-from kafka_launcher.java import java_command
+from kafka_launcher.java import java_command, numbers
 
 HOST = "127.0.0.1"
 CONTROLLER = "c"
 CONTROLLER_ID = 100
+# Older brokers are run with ZooKeeper in the controller's place.
+FIRST_WITH_KRAFT = (3, 3)
 # A JVM that has not ended so long after TERM gets KILL.
 TERM_S = 30
 
@@ -36,6 +38,10 @@ COMMON = {
     "group.initial.rebalance.delay.ms": 0,
     "auto.leader.rebalance.enable": "false",
     "controlled.shutdown.retry.backoff.ms": 200,
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+}
+KRAFT = {
     "broker.heartbeat.interval.ms": 250,
     "broker.session.timeout.ms": 1500,
     "controller.quorum.election.timeout.ms": 500,
@@ -43,8 +49,10 @@ COMMON = {
     "controller.quorum.election.backoff.max.ms": 300,
     "controller.quorum.request.timeout.ms": 1000,
     "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+}
+ZOOKEEPER = {
+    "zookeeper.session.timeout.ms": 2000,
+    "zookeeper.connection.timeout.ms": 20000,
 }
 
 
@@ -61,9 +69,10 @@ class Port:
 
 
 class Node:
-    def __init__(self, name, directory, config):
-        self.name, self.directory = name, directory / ("node-" + name)
-        self.config = dict(config, **{"log.dirs": self.directory / "data"})
+    def __init__(self, name, directory, main, config):
+        self.name, self.directory, self.main = name, directory / ("node-" + name), main
+        data = "log.dirs" if main == BROKER else "dataDir"
+        self.config = dict(config, **{data: self.directory / "data"})
         self.properties = self.directory / "server.properties"
         self.log = self.directory / "log"
         self.process = None
@@ -76,41 +85,78 @@ class Node:
         self.properties.write_text("".join("%s=%s\n" % entry for entry in self.config.items()))
 
 
+BROKER = "kafka.Kafka"
+ZOOKEEPER_SERVER = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+
+
 class Cluster:
     """The nodes and their ports. One broker is its own controller; three have one of a process of
-    its own, so that any broker can be killed."""
+    its own, so that any broker can be killed. With ZooKeeper, that is the process of its own."""
 
-    def __init__(self, directory, count, extra):
+    def __init__(self, directory, count, version, extra):
         self.id = (
             base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         )
+        self.version = version
+        self.has_kraft = numbers(version) >= FIRST_WITH_KRAFT
         self.ports = {str(number): Port() for number in range(1, count + 1)}
         self.controller = Port()
-        combined = count == 1
-        voter = "%d@%s" % (1 if combined else CONTROLLER_ID, self.controller.address)
-        shared = dict(COMMON, **{"controller.quorum.voters": voter})
+        self.combined = count == 1 and self.has_kraft
+        shared = dict(COMMON)
         shared["default.replication.factor"] = shared["offsets.topic.replication.factor"] = count
         shared["min.insync.replicas"] = min(2, count)
         self.nodes = {}
-        for name in self.ports if combined else (CONTROLLER, *self.ports):
-            config = dict(shared, **self.place(name, combined))
-            self.nodes[name] = Node(name, directory, dict(config, **extra))
+        for name in self.ports if self.combined else (CONTROLLER, *self.ports):
+            if name == CONTROLLER and not self.has_kraft:
+                self.nodes[name] = Node(name, directory, ZOOKEEPER_SERVER, self.zookeeper())
+            else:
+                config = dict(shared, **self.place(name), **extra)
+                self.nodes[name] = Node(name, directory, BROKER, config)
 
-    def place(self, name, combined):
+    def place(self, name):
         """What a node is, and where it listens."""
+        if not self.has_kraft:
+            broker = "PLAINTEXT://" + self.ports[name].address
+            return dict(
+                ZOOKEEPER,
+                **{
+                    "broker.id": name,
+                    "zookeeper.connect": self.controller.address,
+                    "listeners": broker,
+                    "advertised.listeners": broker,
+                }
+            )
+        voter = "%d@%s" % (1 if self.combined else CONTROLLER_ID, self.controller.address)
+        quorum = dict(KRAFT, **{"controller.quorum.voters": voter})
         controller = "CONTROLLER://" + self.controller.address
         if name == CONTROLLER:
-            return {
-                "node.id": CONTROLLER_ID,
-                "process.roles": "controller",
-                "listeners": controller,
-            }
+            return dict(
+                quorum,
+                **{
+                    "node.id": CONTROLLER_ID,
+                    "process.roles": "controller",
+                    "listeners": controller,
+                }
+            )
         broker = "PLAINTEXT://" + self.ports[name].address
+        return dict(
+            quorum,
+            **{
+                "node.id": int(name),
+                "process.roles": "broker,controller" if self.combined else "broker",
+                "listeners": broker + "," + controller if self.combined else broker,
+                "advertised.listeners": broker,
+            }
+        )
+
+    def zookeeper(self):
+        host, port = self.controller.address.split(":")
         return {
-            "node.id": int(name),
-            "process.roles": "broker,controller" if combined else "broker",
-            "listeners": broker + "," + controller if combined else broker,
-            "advertised.listeners": broker,
+            "clientPortAddress": host,
+            "clientPort": port,
+            "tickTime": 500,
+            "admin.enableServer": "false",
+            "maxClientCnxns": 0,
         }
 
 
@@ -127,6 +173,22 @@ def control_address(directory):
     return "\0kafka-producer-tests-" + hashlib.sha256(str(directory).encode()).hexdigest()[:32]
 
 
+def ask(directory, *words):
+    """The supervisor's answer; None if there is none."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(TERM_S + 10)
+        try:
+            connection.connect(control_address(directory))
+            connection.sendall(json.dumps(words).encode() + b"\n")
+            line = connection.makefile("rb").readline()
+        except ConnectionError:
+            return None
+    reply = json.loads(line) if line else None
+    if reply and "failure" in reply:
+        raise Failure(reply["failure"])
+    return reply
+
+
 class Supervisor:
     """Owns the nodes' processes; answers one request per connection on an abstract Unix socket
     named after the folder."""
@@ -136,7 +198,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.deadline = time.monotonic() + ttl
         self.ended = False
-        self.commands = java_command(directory, "320m", "INFO")
+        self.java = java_command(directory, "320m", "INFO", cluster.version)
         if owner:
             try:
                 self.selector.register(os.pidfd_open(owner), selectors.EVENT_READ, self.end)
@@ -173,7 +235,7 @@ class Supervisor:
         parent = os.getpid()
         with open(node.log, "ab") as out:
             node.process = subprocess.Popen(
-                self.commands + ["kafka.Kafka", str(node.properties)],
+                self.java + [node.main, str(node.properties)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
