@@ -8,7 +8,12 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-CTEST_STEPS = {"test": "release", "asan": "asan"}
+CTEST_STEPS = {
+    "test": "release",
+    "asan": "asan",
+    "chaos": "release/tests/real_kafka",
+    "nightly": "release/tests/real_kafka",
+}
 CARGO_RESULT = re.compile(
     r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.MULTILINE)
 

@@ -4,7 +4,7 @@ Each test module runs on its own (ctest does that). It takes from the environmen
   KAFKA_DIR        the folder of the cluster that tests/support/kafka started
   KAFKA_MISSING    a file; where it exists it says why there is no cluster, and all is skipped
   PYTHON_ENV       the environment made by tests/support/python-env
-  PRODUCE, SEND_FILE, QUICKSTART, HELLO   the programs under test
+  PRODUCE, CHAOS, SEND_FILE, QUICKSTART, HELLO   the programs under test
 
 A judge is a client that shares no code with this library. Nothing here sleeps: what is waited for
 is an event of a process, with a deadline.
@@ -27,6 +27,9 @@ from typing import Optional
 
 SUPPORT = Path(__file__).resolve().parent.parent / "support"
 LAUNCHER = SUPPORT / "kafka"
+
+sys.path.append(str(SUPPORT))
+from kafka_launcher.supervisor import ask
 
 MAYBE_PERSISTED = 8
 
@@ -62,6 +65,11 @@ class Cluster:
     def tell(self, *words, stdin=b""):
         return run([LAUNCHER, *words, "--dir", self.directory], 2 * PATIENCE_S, stdin).decode()
 
+    def signal(self, word, node):
+        """kill, term, pause or resume within a millisecond or two, where `tell` takes a hundred."""
+        if ask(Path(self.directory).resolve(), word, str(node)) is None:
+            raise AssertionError("no cluster is running in %s" % self.directory)
+
     def create_topic(self, name, partitions=1, **config):
         topic = fresh(name)
         settings = [
@@ -86,6 +94,19 @@ class Cluster:
     def java_consume(self, *topics, count=-1):
         lines = self.tell("consume", *topics, "--count", count)
         return [Consumed.parse(line) for line in lines.splitlines()]
+
+    def java_stream(self, *topics, timeout=PATIENCE_S):
+        """What java_consume() gives, one after the other: for more records than memory likes."""
+        command = [LAUNCHER, "consume", *topics, "--timeout", timeout, "--dir", self.directory]
+        with tempfile.TemporaryFile() as log:
+            with subprocess.Popen(
+                list(map(str, command)), stdout=subprocess.PIPE, stderr=log
+            ) as consumer:
+                for line in consumer.stdout:
+                    yield Consumed.parse(line)
+            if consumer.returncode:
+                log.seek(0)
+                raise AssertionError("consume: %s" % tail(log.read()))
 
     def java_partitions(self, topic, keys):
         """Where Java's producer puts a record of each key."""
