@@ -167,7 +167,7 @@ static void config_values(void) {
       {"bootstrap.servers", ",", {"bootstrap.servers"}},
       {"allow.auto.create.topics", "maybe", {"allow.auto.create.topics", "maybe"}},
       /* What this version does not have yet is refused, not ignored. */
-      {"enable.idempotence", "true", {"enable.idempotence", "not available in this version"}},
+      {"enable.idempotence", "perhaps", {"enable.idempotence", "perhaps"}},
       {"transactional.id", "t", {"transactional.id", "not available in this version"}},
       {"compression.type", "zstd", {"compression.type", "not available in this version"}},
       {"security.protocol", "SSL", {"security.protocol", "not available in this version"}},

@@ -3,9 +3,10 @@
 //! The rooms, in the order a record walks through them: [`ffi`] (the C functions), [`producer`]
 //! (what they call), `interceptors` and `serializer` (not there yet), [`metadata`] (which
 //! partitions a topic has), [`partitioner`] (which one a record goes to), [`accumulator`] (batches
-//! per partition), [`sender`] (batches to requests and back), [`network`] (connections),
-//! [`delivery`] (outcomes, to the user's callback or poll). Who may import whom, which thread runs
-//! what and why is in ARCHITECTURE.md; `tests/tidy.rs` checks the first.
+//! per partition), [`transactions`] (producer ids and sequences), [`sender`] (batches to requests
+//! and back), [`network`] (connections), [`delivery`] (outcomes, to the user's callback or poll).
+//! Who may import whom, which thread runs what and why is in ARCHITECTURE.md; `tests/tidy.rs`
+//! checks the first.
 
 pub mod accumulator;
 pub mod clock;
@@ -25,3 +26,4 @@ pub mod record;
 pub mod rng;
 pub mod sender;
 pub mod sync;
+pub mod transactions;

@@ -42,6 +42,7 @@ fn send_through_trouble(cluster: &MockCluster, producer: &Producer, seed: u64) {
 }
 
 const SETTINGS: &[(&str, &str)] = &[
+    ("enable.idempotence", "false"),
     ("linger.ms", "1"),
     ("batch.size", "1000"),
     ("retry.backoff.ms", "5"),
@@ -114,7 +115,12 @@ fn shortest_gap(settings: &[(&str, &str)]) -> Duration {
 
 #[test]
 fn one_batch_per_partition_is_in_flight_unless_reordering_is_allowed() {
-    let settings = [("linger.ms", "0"), ("batch.size", "512"), ("max.request.size", "1000")];
+    let settings = [
+        ("enable.idempotence", "false"),
+        ("linger.ms", "0"),
+        ("batch.size", "512"),
+        ("max.request.size", "1000"),
+    ];
     let gap = shortest_gap(&settings);
     assert!(gap >= Duration::from_millis(40), "{gap:?}");
     let gap = shortest_gap(&[&settings[..], &[("allow.reordering", "true")]].concat());

@@ -39,9 +39,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // 3
-    ("sender", &["accumulator", "metadata", "delivery", "network", "protocol"]),
+    ("sender", &["accumulator", "transactions", "metadata", "delivery", "network", "protocol"]),
     // 2
-    ("accumulator", &["protocol"]),
+    ("accumulator", &["transactions", "protocol"]),
+    ("transactions", &["protocol"]),
     ("partitioner", &["metadata"]),
     ("delivery", &["accumulator", "protocol"]),
     ("metadata", &["protocol"]),

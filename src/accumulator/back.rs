@@ -2,83 +2,33 @@
 //! thread only, no lock.
 //!
 //! A partition is in exactly one place: idle (the front will list it), in the deadline ring, in the
-//! ready list of its leader's node (or of no node), or muted (a batch of it is in flight and order
-//! allows no other). Retries lie here in order, before whatever the front holds; nothing is ever
-//! put back into a front.
+//! ready list of its leader's node (or of no node), muted (order allows none of its batches before
+//! one that is in flight is done), or waiting for a producer id. Retries lie here in order, before
+//! whatever the front holds; nothing is ever put back into a front.
+
+mod end;
+mod sequences;
 
 use super::batch::ProducerBatch;
-use super::front::{Expired, Partition, Rest, Take, Taken};
+use super::front::{Partition, Rest, Take, Taken};
 use super::inbox::{Inbox, Listed};
 use super::outgoing::{LastResort, Outgoing};
 use super::ring::{DeadlineRing, Due};
+use super::turn::{Back, Gate, Place};
 use crate::clock::Instant;
+use crate::transactions::sequence::{Missing, ProducerIdAndEpoch};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::turn::Order;
+
 /// In place of a node id: partitions whose leader is not known.
 pub const NO_LEADER: i32 = -1;
 
-/// When an expiry that found a front busy is tried again.
-const BUSY_RETRY: Duration = Duration::from_millis(1);
-
 /// A cut that no batch is younger than.
 const EVERY_CUT: u64 = u64::MAX;
-
-/// Where a partition is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Idle,
-    Ring(Instant),
-    Ready(i32),
-    Muted,
-}
-
-struct Back {
-    partition: Arc<Partition>,
-    /// Taken from the front and not in flight, in order: sent before, or left over from a request
-    /// that was full.
-    retries: VecDeque<Outgoing>,
-    backoff_until: Instant,
-    /// Batches taken from the front so far.
-    taken: u64,
-    in_flight: u32,
-    place: Place,
-    /// The earliest expiry of this partition in the ring; `NEVER` if there is none. While the
-    /// partition has a batch anywhere, it is not later than that batch's deadline, but for what a
-    /// front opened while muted: that is younger than what is in flight, and looked at with it.
-    expiry_at: Instant,
-}
-
-impl Back {
-    fn new(partition: Arc<Partition>) -> Back {
-        Back {
-            partition,
-            retries: VecDeque::new(),
-            backoff_until: Instant(0),
-            taken: 0,
-            in_flight: 0,
-            place: Place::Idle,
-            expiry_at: Instant::NEVER,
-        }
-    }
-
-    /// Whether a deadline that was filed long ago still means something; one that does not is
-    /// forgotten. A partition that is idle has nothing that could expire: its front lists it with
-    /// the next record.
-    fn still_wants(&mut self, what: Due) -> bool {
-        let idle = self.place == Place::Idle && self.in_flight == 0 && self.retries.is_empty();
-        match what {
-            Due::Ready => matches!(self.place, Place::Ring(_)),
-            Due::Expiry if idle => {
-                self.expiry_at = Instant::NEVER;
-                false
-            }
-            Due::Expiry => true,
-        }
-    }
-}
 
 /// What the sender asks of the backs; copied from the settings once.
 #[derive(Debug, Clone, Copy)]
@@ -89,8 +39,8 @@ pub struct BackLimits {
     pub linger: Duration,
     /// `delivery.timeout.ms`.
     pub delivery_timeout: Duration,
-    /// One batch in flight per partition: what keeps order without sequence numbers.
-    pub ordered: bool,
+    /// What keeps order.
+    pub order: Order,
 }
 
 /// See the module's comment.
@@ -99,6 +49,8 @@ pub struct Backs {
     ring: DeadlineRing,
     /// Slots by leader, in the order in which they get their turn.
     ready: HashMap<i32, VecDeque<u32>, FixedState>,
+    /// The time of the last [`Backs::advance`].
+    now: Instant,
     due: Vec<(u32, Due)>,
     from_front: Vec<ProducerBatch>,
     limits: BackLimits,
@@ -109,6 +61,12 @@ pub struct Backs {
     pressed: bool,
     /// A partition without a leader became ready.
     leaderless: bool,
+    /// The producer id that sequences start under.
+    newest_id: Option<ProducerIdAndEpoch>,
+    /// Slots that wait for another one.
+    without_id: Vec<u32>,
+    /// Batches that can't be sent again: see [`Backs::take_undecided`].
+    undecided: Vec<Outgoing>,
 }
 
 impl Backs {
@@ -118,6 +76,7 @@ impl Backs {
             backs: Vec::new(),
             ring: DeadlineRing::new(now),
             ready: HashMap::default(),
+            now,
             due: Vec::new(),
             from_front: Vec::new(),
             limits,
@@ -125,6 +84,9 @@ impl Backs {
             flushed_cut: 0,
             pressed: false,
             leaderless: false,
+            newest_id: None,
+            without_id: Vec::new(),
+            undecided: Vec::new(),
         }
     }
 
@@ -139,7 +101,10 @@ impl Backs {
 
     /// How many batches of a partition are in flight.
     pub fn in_flight(&self, slot: u32) -> u32 {
-        self.backs.get(slot as usize).and_then(Option::as_ref).map_or(0, |back| back.in_flight)
+        self.backs
+            .get(slot as usize)
+            .and_then(Option::as_ref)
+            .map_or(0, |back| u32::try_from(back.in_flight.len()).unwrap_or(u32::MAX))
     }
 
     /// Takes note of a partition that its front has listed; `meet` is called for one that was never
@@ -170,14 +135,24 @@ impl Backs {
 
     /// Puts a partition into its leader's ready list, unless order forbids it or it is there.
     fn make_ready(&mut self, slot: u32) {
-        let ordered = self.limits.ordered;
+        let (order, newest) = (self.limits.order, self.newest_id);
         let Some(back) = self.back(slot) else { return };
         if matches!(back.place, Place::Ready(_)) {
             return;
         }
-        if ordered && back.in_flight > 0 {
-            back.place = Place::Muted;
-            return;
+        match back.gate(order, newest) {
+            Gate::Open => {}
+            Gate::Shut => {
+                back.place = Place::Muted;
+                return;
+            }
+            Gate::NoId => {
+                back.place = Place::NoId;
+                if !std::mem::replace(&mut back.wants_id, true) {
+                    self.without_id.push(slot);
+                }
+                return;
+            }
         }
         let leader = back.partition.leader();
         back.place = Place::Ready(leader);
@@ -189,7 +164,7 @@ impl Backs {
     fn wait_until(&mut self, slot: u32, at: Instant) {
         let Some(back) = self.back(slot) else { return };
         match back.place {
-            Place::Ready(_) | Place::Muted => return,
+            Place::Ready(_) | Place::Muted | Place::NoId => return,
             Place::Ring(earlier) if earlier <= at => return,
             Place::Ring(_) | Place::Idle => back.place = Place::Ring(at),
         }
@@ -199,6 +174,7 @@ impl Backs {
     /// Moves time to `now`: what lingered or backed off long enough becomes ready; what may expire
     /// is returned.
     pub fn advance(&mut self, now: Instant, expiries: &mut Vec<u32>) {
+        self.now = now;
         let mut due = std::mem::take(&mut self.due);
         let backs = &mut self.backs;
         self.ring.advance(now, &mut due, |slot, what| {
@@ -316,7 +292,7 @@ impl Backs {
                 self.put_back(node, batch);
                 return;
             }
-            batches.push(batch);
+            batches.extend(self.stamp(batch));
         }
     }
 
@@ -324,8 +300,7 @@ impl Backs {
     fn put_back(&mut self, node: i32, batch: Outgoing) {
         let slot = batch.partition.slot;
         let Some(back) = self.back(slot) else { return };
-        back.retries.push_front(batch);
-        back.in_flight -= 1;
+        back.stays(batch);
         let listed = matches!(back.place, Place::Ready(_));
         back.place = Place::Ready(node);
         let slots = self.ready.entry(node).or_default();
@@ -337,9 +312,15 @@ impl Backs {
 
     /// Takes a ready partition's next batch and puts the partition where it belongs now.
     fn take(&mut self, slot: u32, now: Instant) -> Option<Outgoing> {
-        let ordered = self.limits.ordered;
+        let (order, newest) = (self.limits.order, self.newest_id);
         let back = self.back(slot)?;
         back.place = Place::Idle;
+        back.fades(now);
+        if back.gate(order, newest) != Gate::Open {
+            // It was open when the partition became ready.
+            self.make_ready(slot);
+            return None;
+        }
         if !back.retries.is_empty() {
             if back.backoff_until > now {
                 let at = back.backoff_until;
@@ -347,7 +328,7 @@ impl Backs {
                 return None;
             }
             let batch = back.retries.pop_front()?;
-            back.in_flight += 1;
+            back.takes_off(batch.number);
             // More retries, or what the front has: it is looked at when its turn comes.
             self.make_ready(slot);
             return Some(batch);
@@ -356,8 +337,8 @@ impl Backs {
             (true, _) => (true, EVERY_CUT),
             (false, cut) => (cut > 0, cut),
         };
-        let take =
-            Take { now, force, force_cut, max_batches: 1, mute: ordered, closed_only: false };
+        let mute = order == Order::OneInFlight;
+        let take = Take { now, force, force_cut, max_batches: 1, mute, closed_only: false };
         let mut from_front = std::mem::take(&mut self.from_front);
         let partition = Arc::clone(self.partition(slot)?);
         let taken = partition.try_take(take, &mut from_front);
@@ -369,21 +350,29 @@ impl Backs {
             Taken::Lingering(at) => self.linger(slot, at),
             Taken::Ready => self.make_ready(slot),
             Taken::Batches { rest, .. } => {
+                let batch = self.outgoing(&partition, batch?);
                 let back = self.back(slot)?;
-                back.in_flight += 1;
+                back.takes_off(batch.number);
                 match rest {
                     Rest::Nothing => {}
                     Rest::Muted => back.place = Place::Muted,
                     Rest::Lingering(at) => self.linger(slot, at),
                     Rest::Ready => self.make_ready(slot),
                 }
+                return Some(batch);
             }
         }
-        let last_resort = Arc::clone(&self.last_resort);
-        let back = self.back(slot)?;
-        let batch = Outgoing::new(partition, batch?, back.taken, last_resort);
-        back.taken += 1;
-        Some(batch)
+        None
+    }
+
+    /// A batch that left its front: the next in the partition's order.
+    fn outgoing(&mut self, partition: &Arc<Partition>, batch: ProducerBatch) -> Outgoing {
+        let records = u64::from(batch.body.count());
+        let number = self.back(partition.slot).map_or(0, |back| {
+            back.taken += records;
+            back.taken - records
+        });
+        Outgoing::new(Arc::clone(partition), batch, number, Arc::clone(&self.last_resort))
     }
 
     /// The open batch lingers until `at`, which is `linger.ms` after it was opened.
@@ -393,32 +382,72 @@ impl Backs {
         self.file_expiry(slot, opened.after(self.limits.delivery_timeout));
     }
 
-    /// A batch in flight is done, whatever became of it: the partition may send again.
-    pub fn done(&mut self, slot: u32) {
+    /// The batch in flight at this place is in the log, or was written and nothing more will be
+    /// known: the partition may send again.
+    pub fn done(&mut self, slot: u32, number: u64) {
+        let now = self.now;
         let Some(back) = self.back(slot) else { return };
-        debug_assert!(back.in_flight > 0, "a batch is done once");
-        back.in_flight = back.in_flight.saturating_sub(1);
-        if back.place == Place::Muted && back.in_flight == 0 {
-            back.place = Place::Idle;
-            self.make_ready(slot);
+        back.appended(number, now);
+        back.lands(number);
+        self.look_again(slot);
+    }
+
+    /// The batch in flight at this place has failed, and is perhaps in the log.
+    pub fn lost(&mut self, slot: u32, number: u64, maybe_written: bool) {
+        let sequenced = self.limits.order == Order::Sequences;
+        let Some(back) = self.back(slot) else { return };
+        back.unsettled();
+        if sequenced {
+            back.sequence.lost(number, Missing::of(maybe_written));
         }
+        back.lands(number);
+        self.look_again(slot);
+    }
+
+    /// After something of a partition has ended: whatever waited for that goes on.
+    fn look_again(&mut self, slot: u32) {
+        let mut undecided = std::mem::take(&mut self.undecided);
+        if let Some(back) = self.back(slot) {
+            back.settle_gap(&mut undecided);
+            back.forget_done();
+            if back.is_held() {
+                back.place = Place::Idle;
+                self.make_ready(slot);
+            }
+        }
+        self.undecided = undecided;
     }
 
     /// A batch that was in flight is to be sent again, not before `backoff_until`.
     pub fn reenqueue(&mut self, batch: Outgoing, backoff_until: Instant) {
-        let slot = batch.partition.slot;
-        let deadline = batch.deadline(self.limits.delivery_timeout);
+        let (slot, number) = (batch.partition.slot, batch.number);
+        self.reenqueue_all(slot, number, [batch], backoff_until);
+    }
+
+    /// What became of the batch in flight at this place is to be sent again.
+    pub fn reenqueue_all(
+        &mut self,
+        slot: u32,
+        number: u64,
+        batches: impl IntoIterator<Item = Outgoing>,
+        backoff_until: Instant,
+    ) {
+        let timeout = self.limits.delivery_timeout;
         let Some(back) = self.back(slot) else { return };
-        back.in_flight = back.in_flight.saturating_sub(1);
-        // Batches that fail together come back in any order.
-        let at = back.retries.partition_point(|other| other.number < batch.number);
-        back.retries.insert(at, batch);
+        back.unsettled();
+        back.lands(number);
+        let mut deadline = Instant::NEVER;
+        for batch in batches {
+            deadline = deadline.min(batch.deadline(timeout));
+            back.wait_again(batch);
+        }
         back.backoff_until = back.backoff_until.max(backoff_until);
-        if back.place == Place::Muted && back.in_flight == 0 {
+        let backoff_until = back.backoff_until;
+        if back.is_held() {
             back.place = Place::Idle;
         }
-        let backoff_until = back.backoff_until;
         self.wait_until(slot, backoff_until);
+        self.look_again(slot);
         self.file_expiry(slot, deadline);
     }
 
@@ -428,68 +457,6 @@ impl Backs {
         if at < back.expiry_at {
             back.expiry_at = at;
             self.ring.insert(at, slot, Due::Expiry);
-        }
-    }
-
-    /// Takes what has reached its deadline out of retries and front.
-    pub fn expire(&mut self, slot: u32, now: Instant, expired: &mut Vec<Outgoing>) {
-        let timeout = self.limits.delivery_timeout;
-        let Some(back) = self.back(slot) else { return };
-        for _ in 0..back.retries.len() {
-            if let Some(batch) = back.retries.pop_front() {
-                if batch.deadline(timeout) <= now {
-                    expired.push(batch);
-                } else {
-                    back.retries.push_back(batch);
-                }
-            }
-        }
-        let retry = back.retries.iter().map(|batch| batch.deadline(timeout)).min();
-        let partition = Arc::clone(&back.partition);
-        let mut from_front = std::mem::take(&mut self.from_front);
-        let front = match partition.try_expire(now, timeout, &mut from_front) {
-            Expired::Busy => now.after(BUSY_RETRY),
-            Expired::Next(deadline) => deadline,
-        };
-        self.adopt(&partition, &mut from_front, expired);
-        self.from_front = from_front;
-        self.file_expiry(slot, front.min(retry.unwrap_or(Instant::NEVER)));
-    }
-
-    /// Takes everything that is not in flight out of one partition, for purge; with `close` its
-    /// front refuses records from then on. False if the front was busy.
-    pub fn take_all(
-        &mut self,
-        partition: &Arc<Partition>,
-        close: bool,
-        taken: &mut Vec<Outgoing>,
-    ) -> bool {
-        if let Some(back) = self.back(partition.slot) {
-            taken.extend(back.retries.drain(..));
-        }
-        let mut from_front = std::mem::take(&mut self.from_front);
-        let free = match close {
-            true => partition.try_close(&mut from_front),
-            false => partition.try_purge(&mut from_front),
-        };
-        self.adopt(partition, &mut from_front, taken);
-        self.from_front = from_front;
-        free
-    }
-
-    fn adopt(
-        &mut self,
-        partition: &Arc<Partition>,
-        from_front: &mut Vec<ProducerBatch>,
-        to: &mut Vec<Outgoing>,
-    ) {
-        for batch in from_front.drain(..) {
-            let number = self.back(partition.slot).map_or(0, |back| {
-                back.taken += 1;
-                back.taken - 1
-            });
-            let last_resort = Arc::clone(&self.last_resort);
-            to.push(Outgoing::new(Arc::clone(partition), batch, number, last_resort));
         }
     }
 }
@@ -536,7 +503,7 @@ mod tests {
     }
 
     impl Bench {
-        fn new(partitions: i32, settings: &[(&str, &str)], ordered: bool) -> Bench {
+        fn new(partitions: i32, settings: &[(&str, &str)], order: Order) -> Bench {
             let mut config = ProducerConfig::new();
             config.set("bootstrap.servers", "nowhere:1").unwrap();
             config.set("delivery.timeout.ms", "10000").unwrap();
@@ -554,9 +521,10 @@ mod tests {
                 max_request_size: settings.max_request_size,
                 linger: settings.linger,
                 delivery_timeout: settings.delivery_timeout,
-                ordered,
+                order,
             };
-            let backs = Backs::new(limits, Arc::new(Nobody), now);
+            let mut backs = Backs::new(limits, Arc::new(Nobody), now);
+            backs.set_producer_id(ProducerIdAndEpoch { id: 1000, epoch: 0 });
             Bench { accumulator, partitions, backs, now, tag: 0 }
         }
 
@@ -613,7 +581,7 @@ mod tests {
         }
 
         fn done(&mut self, batch: Outgoing) -> Vec<u64> {
-            self.backs.done(batch.partition.slot);
+            self.backs.done(batch.partition.slot, batch.number);
             self.end(batch)
         }
     }
@@ -624,7 +592,7 @@ mod tests {
 
     #[test]
     fn a_batch_lingers_and_not_longer() {
-        let mut bench = Bench::new(1, &[("linger.ms", "5")], true);
+        let mut bench = Bench::new(1, &[("linger.ms", "5")], Order::OneInFlight);
         bench.send(0, b"a");
         assert!(bench.pass_and_drain().is_empty());
         assert_eq!(bench.backs.next_deadline(), bench.now.after(LINGER));
@@ -643,7 +611,8 @@ mod tests {
 
     #[test]
     fn in_order_one_batch_is_in_flight_and_the_next_gathers_meanwhile() {
-        let mut bench = Bench::new(1, &[("linger.ms", "0"), ("batch.size", "200")], true);
+        let mut bench =
+            Bench::new(1, &[("linger.ms", "0"), ("batch.size", "200")], Order::OneInFlight);
         bench.send(0, b"first");
         let mut first = bench.pass_and_drain();
         for _ in 0..50 {
@@ -674,7 +643,7 @@ mod tests {
 
     #[test]
     fn with_reordering_a_partition_has_several_in_flight_and_retries_stay_sorted() {
-        let mut bench = Bench::new(1, &[("linger.ms", "0"), ("batch.size", "200")], false);
+        let mut bench = Bench::new(1, &[("linger.ms", "0"), ("batch.size", "200")], Order::Free);
         for _ in 0..12 {
             bench.send(0, &[0; 100]);
         }
@@ -712,7 +681,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_in_a_request_is_first_in_the_next() {
         let settings = [("linger.ms", "0"), ("max.request.size", "1000"), ("batch.size", "500")];
-        let mut bench = Bench::new(5, &settings, true);
+        let mut bench = Bench::new(5, &settings, Order::OneInFlight);
         for partition in 0..5 {
             bench.send(partition, &[0; 300]);
         }
@@ -738,7 +707,7 @@ mod tests {
 
     #[test]
     fn a_flush_ends_the_lingering_of_its_cut_only() {
-        let mut bench = Bench::new(2, &[("linger.ms", "1000")], true);
+        let mut bench = Bench::new(2, &[("linger.ms", "1000")], Order::OneInFlight);
         bench.send(0, b"before");
         bench.pass();
         let cut = bench.accumulator.cuts().advance();
@@ -760,7 +729,7 @@ mod tests {
 
     #[test]
     fn leaders_that_come_and_move_take_the_ready_with_them() {
-        let mut bench = Bench::new(1, &[("linger.ms", "0")], true);
+        let mut bench = Bench::new(1, &[("linger.ms", "0")], Order::OneInFlight);
         let partition = Arc::clone(&bench.partitions[0]);
         partition.set_leader(bench.accumulator.pool(), NO_LEADER);
         bench.send(0, b"x");
@@ -785,7 +754,7 @@ mod tests {
 
     #[test]
     fn what_has_no_leader_expires_to_the_millisecond() {
-        let mut bench = Bench::new(1, &[("linger.ms", "1000")], true);
+        let mut bench = Bench::new(1, &[("linger.ms", "1000")], Order::OneInFlight);
         bench.partitions[0].set_leader(bench.accumulator.pool(), NO_LEADER);
         bench.send(0, b"x");
         // Looked at late, as when nothing else wakes the thread.
@@ -810,7 +779,7 @@ mod tests {
 
     #[test]
     fn purge_takes_what_is_not_in_flight() {
-        let mut bench = Bench::new(1, &[("linger.ms", "0")], true);
+        let mut bench = Bench::new(1, &[("linger.ms", "0")], Order::OneInFlight);
         bench.send(0, b"in flight");
         let in_flight = bench.pass_and_drain();
         bench.send(0, b"waits");
@@ -836,11 +805,11 @@ mod tests {
 
     /// A random life: whatever happens in whatever order, every record ends once, in order where
     /// order is promised, no partition is forgotten, and every byte comes back.
-    fn live(seed: u64, ordered: bool) {
+    fn live(seed: u64, order: Order) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let linger = if rng.bool() { "0" } else { "7" };
         let settings = [("linger.ms", linger), ("batch.size", "400"), ("max.request.size", "2000")];
-        let mut bench = Bench::new(7, &settings, ordered);
+        let mut bench = Bench::new(7, &settings, order);
         let mut in_flight: Vec<Outgoing> = Vec::new();
         let mut ended: BTreeMap<u64, usize> = BTreeMap::new();
         let mut written: Vec<Vec<u64>> = vec![Vec::new(); 7];
@@ -892,7 +861,7 @@ mod tests {
                     }
                 }
             }
-            if ordered {
+            if order == Order::OneInFlight {
                 let mut slots: Vec<u32> = in_flight.iter().map(|b| b.partition.slot).collect();
                 slots.sort_unstable();
                 assert!(
@@ -926,7 +895,7 @@ mod tests {
         let missing: Vec<u64> = (0..bench.tag).filter(|tag| !ended.contains_key(tag)).collect();
         assert_eq!(missing, [], "seed {seed}: without an outcome");
         assert!(ended.values().all(|times| *times == 1), "seed {seed}: twice");
-        if ordered {
+        if order == Order::OneInFlight {
             assert!(written.iter().all(|tags| tags.is_sorted()), "seed {seed}: {written:?}");
         }
         assert_eq!(bench.accumulator.pool().used(), 0, "seed {seed}");
@@ -936,14 +905,15 @@ mod tests {
     #[test]
     fn whatever_happens_every_record_ends_once() {
         for seed in 0..150 {
-            live(seed, true);
-            live(seed, false);
+            live(seed, Order::OneInFlight);
+            live(seed, Order::Free);
+            live(seed, Order::Sequences);
         }
     }
 
     #[test]
     fn a_partition_that_is_idle_has_no_deadlines_left_after_a_turn() {
-        let mut bench = Bench::new(100, &[("linger.ms", "0")], true);
+        let mut bench = Bench::new(100, &[("linger.ms", "0")], Order::OneInFlight);
         for partition in 0..100 {
             bench.send(partition, b"x");
             for batch in bench.pass_and_drain() {

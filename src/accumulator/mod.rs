@@ -18,6 +18,7 @@ pub mod ring;
 pub mod seal;
 pub mod slab;
 pub mod ticket;
+mod turn;
 
 #[cfg(all(test, loom))]
 mod models;

@@ -7,6 +7,7 @@
 use super::batch::{Alone, BatchBody, ProducerBatch};
 use super::front::Partition;
 use crate::clock::Instant;
+use crate::transactions::sequence::Identity;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,10 @@ pub struct Finished {
 pub struct Outgoing {
     /// Whose it is.
     pub partition: Arc<Partition>,
-    /// Its place in the partition's order.
+    /// Its place in the partition's order: how many records were taken before it.
     pub number: u64,
+    /// What brokers know it by, once it was sent; with `enable.idempotence` only.
+    pub identity: Option<Identity>,
     /// When its first record was appended.
     pub created: Instant,
     /// Set if a `send_sync` call waits for it.
@@ -62,6 +65,7 @@ impl Outgoing {
         Outgoing {
             partition,
             number,
+            identity: None,
             created,
             alone,
             history: History::default(),
@@ -93,6 +97,11 @@ impl Outgoing {
         self.alone.map_or(self.created.after(timeout), |alone| alone.deadline)
     }
 
+    /// Whether a broker may know it: it was written under its identity, and the outcome is open.
+    pub fn is_sequenced_in_doubt(&self) -> bool {
+        self.identity.is_some() && self.history.maybe_written
+    }
+
     /// Ends it: the caller reports it from here on.
     pub fn finish(mut self) -> Option<Finished> {
         self.rest()
@@ -118,6 +127,7 @@ impl fmt::Debug for Outgoing {
             .field("topic", &self.partition.topic)
             .field("partition", &self.partition.index)
             .field("number", &self.number)
+            .field("identity", &self.identity)
             .field("count", &self.count)
             .field("history", &self.history)
             .finish_non_exhaustive()

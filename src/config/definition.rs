@@ -110,7 +110,7 @@ pub static DEFINITIONS: &[Definition] = &[
         "How many replicas have a record before it counts as delivered. all (or -1): every \
          in-sync replica, so that it survives the loss of the leader; 1: the leader alone; 0: \
          nobody says, a record is done when it is written to the socket, its offset is unknown \
-         and losses go unnoticed."),
+         and losses go unnoticed. 1 and 0 turn the default of enable.idempotence off."),
     now("max.request.size", &["message.max.bytes"], Bytes(128, I32), "1048576", Medium,
         "The largest Produce request, and with it the largest record, uncompressed and with its \
          headers. The brokers have limits of their own (message.max.bytes, per topic \
@@ -148,7 +148,7 @@ pub static DEFINITIONS: &[Definition] = &[
     now("retries", &["message.send.max.retries"], Count(0, I32), "2147483647", High,
         "How often a batch is sent again after an error that may pass. delivery.timeout.ms is the \
          better limit. Without enable.idempotence a batch whose answer was lost may be written \
-         twice."),
+         twice. 0 turns the default of enable.idempotence off."),
     now("retry.backoff.ms", &[], Millis(0, I64), "100", Low,
         "The wait before a failed batch or metadata request is sent again; doubles with each \
          failure up to retry.backoff.max.ms, 20 % more or less at random (KIP-580)."),
@@ -156,13 +156,24 @@ pub static DEFINITIONS: &[Definition] = &[
         "The longest wait before something is sent again (KIP-580). Raised to retry.backoff.ms if \
          only that is set and larger."),
     now("max.in.flight.requests.per.connection", &["max.in.flight"], Count(1, I32), "5", Low,
-        "How many requests may be unanswered per broker. A partition has one batch among them, so \
-         that its records stay in order, unless allow.reordering is true."),
+        "How many requests may be unanswered per broker. With enable.idempotence a partition has \
+         up to five batches among them, more turn the default of enable.idempotence off; without \
+         it has one, so that its records stay in order, unless allow.reordering is true."),
+    now("enable.idempotence", &[], Bool, "true", Low,
+        "Each record is written once and in order, whatever is sent again: batches carry a \
+         producer id and sequence numbers, by which a broker knows those that it has (KIP-98, \
+         KIP-360, KIP-679). Needs acks=all, retries above 0, at most five requests in flight and \
+         allow.reordering=false: set to true beside another value of those it is an error; the \
+         default gives way to them, with a line in the log."),
     now("allow.reordering", &[], Bool, "false", Low,
-        "Lets a partition have several batches unanswered at once. Faster for few partitions on a \
-         slow network; a batch that has to be sent again then ends up behind later ones. Not a \
-         key of Kafka's: there max.in.flight.requests.per.connection above 1 does this as a side \
-         effect."),
+        "Without enable.idempotence: lets a partition have several batches unanswered at once. A \
+         batch that has to be sent again then ends up behind later ones. Not a key of Kafka's: \
+         there max.in.flight.requests.per.connection above 1 does this as a side effect. true \
+         turns the default of enable.idempotence off."),
+    now("reject.batch.on.record.error", &[], Bool, "false", Low,
+        "When a broker finds fault with some records of a batch, it takes none of them (KIP-467). \
+         false: those fail with the broker's words, the others are sent again in order. true: \
+         all of them fail, as in Java. Not a key of Kafka's."),
     now("delivery.keep.records", &[], Bool, "false", Low,
         "Keeps the records of successful deliveries readable in the delivery callback and after a \
          poll; those of failed ones always are. They count for buffer.memory until then. Not a \
@@ -204,8 +215,6 @@ pub static DEFINITIONS: &[Definition] = &[
          its topics, about 100 bytes a partition."),
 
     // Known, and not in this version.
-    later("enable.idempotence", &[], &["false"], Low,
-        "order per partition holds, but a batch whose answer was lost may be written twice"),
     later("enable.gapless.guarantee", &[], &["false"], Low,
         "failed records are reported and later ones are sent all the same"),
     later("transactional.id", &[], &[""], Low, "there are no transactions"),

@@ -74,8 +74,12 @@ pub struct Settings {
     pub metadata_max_idle: Duration,
     /// `max.in.flight.requests.per.connection`.
     pub max_in_flight: usize,
+    /// `enable.idempotence`, off if its default gave way.
+    pub enable_idempotence: bool,
     /// `allow.reordering`.
     pub allow_reordering: bool,
+    /// `reject.batch.on.record.error`.
+    pub reject_batch_on_record_error: bool,
     /// `send.buffer.bytes`; `None`: the system's choice.
     pub send_buffer: Option<usize>,
     /// `receive.buffer.bytes`; `None`: the system's choice.
@@ -129,6 +133,7 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
     let max_in_flight = size(rules.number("max.in.flight.requests.per.connection"));
     let allow_reordering = rules.bool("allow.reordering");
     rules.without_effect(acks, max_in_flight, allow_reordering);
+    let enable_idempotence = rules.idempotence(acks, max_in_flight, allow_reordering);
     let settings = Settings {
         bootstrap_servers,
         client_id: rules.client_id(),
@@ -151,7 +156,9 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
         metadata_max_age: rules.millis("metadata.max.age.ms"),
         metadata_max_idle: rules.millis("metadata.max.idle.ms"),
         max_in_flight,
+        enable_idempotence,
         allow_reordering,
+        reject_batch_on_record_error: rules.bool("reject.batch.on.record.error"),
         send_buffer: rules.unless_off("send.buffer.bytes").map(size),
         receive_buffer: rules.unless_off("receive.buffer.bytes").map(size),
         partitioner_ignore_keys: rules.bool("partitioner.ignore.keys"),
@@ -327,6 +334,43 @@ impl Rules<'_> {
             ));
         }
         duration(least)
+    }
+
+    /// Idempotence and what it needs. What it contradicts can only have been set: the defaults
+    /// agree with it.
+    fn idempotence(&mut self, acks: Acks, max_in_flight: usize, allow_reordering: bool) -> bool {
+        const IDEMPOTENCE: &str = "enable.idempotence";
+        /// What a broker remembers of a producer, in batches per partition.
+        const MOST_IN_FLIGHT: usize = 5;
+        let needs = [
+            (acks != Acks::All, "acks", "set acks=all"),
+            (self.number("retries") == 0, "retries", "leave retries at its default"),
+            (
+                max_in_flight > MOST_IN_FLIGHT,
+                "max.in.flight.requests.per.connection",
+                "lower it to 5",
+            ),
+            (allow_reordering, "allow.reordering", "leave that out"),
+        ];
+        let mut enabled = self.bool(IDEMPOTENCE);
+        for (contradicts, key, remedy) in needs {
+            if !contradicts || !enabled {
+                continue;
+            }
+            let shown = self.config.shown(key);
+            if self.config.is_set(IDEMPOTENCE) {
+                self.problem(format!(
+                    "{IDEMPOTENCE}=true contradicts {shown}: {remedy}, or set {IDEMPOTENCE}=false"
+                ));
+            } else {
+                enabled = false;
+                self.notes.push(format!(
+                    "{IDEMPOTENCE} is false instead of its default true: {shown}; what is sent \
+                     again may be written twice"
+                ));
+            }
+        }
+        enabled
     }
 
     /// Notes what was set and can't do anything.

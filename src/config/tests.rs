@@ -1,5 +1,7 @@
 //! Keys one by one, and against each other.
 
+mod idempotence;
+
 use super::definition::{DEFINITIONS, FAMILIES, find};
 use super::value::Kind;
 use super::*;
@@ -93,7 +95,9 @@ fn defaults_are_javas_but_for_two() {
         metadata_max_age: ms(300_000),
         metadata_max_idle: ms(300_000),
         max_in_flight: 5,
+        enable_idempotence: true,
         allow_reordering: false,
+        reject_batch_on_record_error: false,
         send_buffer: Some(131_072),
         receive_buffer: Some(32_768),
         partitioner_ignore_keys: false,
@@ -128,7 +132,9 @@ fn every_key_reaches_its_setting() {
         ("topic.metadata.refresh.interval.ms", "20"),
         ("metadata.max.idle.ms", "5021"),
         ("max.in.flight", "22"),
+        ("enable.idempotence", "false"),
         ("allow.reordering", "true"),
+        ("reject.batch.on.record.error", "true"),
         ("socket.send.buffer.bytes", "23"),
         ("socket.receive.buffer.bytes", "24"),
         ("partitioner.ignore.keys", "true"),
@@ -159,7 +165,9 @@ fn every_key_reaches_its_setting() {
         metadata_max_age: ms(20),
         metadata_max_idle: ms(5021),
         max_in_flight: 22,
+        enable_idempotence: false,
         allow_reordering: true,
+        reject_batch_on_record_error: true,
         send_buffer: Some(23),
         receive_buffer: Some(24),
         partitioner_ignore_keys: true,
@@ -180,7 +188,7 @@ fn get_gives_what_was_set_or_the_default() {
     assert_eq!(config.get("queue.buffering.max.ms"), Some("5"));
     assert_eq!(config.get("bootstrap.servers"), Some(""));
     assert_eq!(config.get("compression.type"), Some("none"));
-    assert_eq!(config.get("enable.idempotence"), Some("false"));
+    assert_eq!(config.get("enable.idempotence"), Some("true"));
     assert_eq!(config.get("transactional.id"), Some(""));
     assert_eq!(config.get("no.such.key"), None);
     assert_eq!(config.get("sasl.password"), None);
@@ -244,7 +252,6 @@ fn an_unknown_key_gets_the_nearest() {
 #[test]
 fn what_is_not_there_is_refused_and_its_off_value_taken() {
     for (key, off, on) in [
-        ("enable.idempotence", "false", "true"),
         ("transactional.id", "", "orders"),
         ("compression.codec", "NONE", "zstd"),
         ("security.protocol", "plaintext", "SASL_SSL"),
@@ -410,22 +417,6 @@ fn a_batch_fits_a_request_and_both_fit_memory() {
             [format!("{a}=70000 is above {b}=60000: lower the first or raise the second")]
         );
     }
-}
-
-#[test]
-fn what_has_no_effect_is_noted() {
-    let notes = |keys| settings(keys).notes;
-    assert_eq!(
-        notes(&[("acks", "0"), ("retries", "3")]),
-        ["retries=3 has no effect: with acks=0 no failure is seen"]
-    );
-    assert_eq!(notes(&[("acks", "0")]), [""; 0]);
-    assert_eq!(notes(&[("acks", "0"), ("retries", "0")]), [""; 0]);
-    assert_eq!(
-        notes(&[("allow.reordering", "true"), ("max.in.flight", "1")]),
-        ["allow.reordering=true has no effect: max.in.flight=1"]
-    );
-    assert_eq!(notes(&[("max.in.flight", "1")]), [""; 0]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Sender;
 use crate::accumulator::front::Partition;
+use crate::accumulator::outgoing::Outgoing;
 use crate::network::Selectable;
 use std::sync::Arc;
 
@@ -22,8 +23,7 @@ impl<S: Selectable> Sender<S> {
         );
     }
 
-    /// Takes all batches that are not in flight out of `partitions` and fails them. A front that is
-    /// busy is held by a caller that only copies one record: it is tried again until it is free.
+    /// Takes all batches that are not in flight out of `partitions` and fails them.
     fn take_from(
         &mut self,
         partitions: &[Arc<Partition>],
@@ -33,17 +33,27 @@ impl<S: Selectable> Sender<S> {
     ) -> u64 {
         let now = self.parts.clock.now();
         let mut count = 0;
+        for batch in self.take_batches(partitions, close) {
+            count += u64::from(batch.count());
+            self.fail_aborted(batch, status, why, false, now);
+        }
+        count
+    }
+
+    /// Takes all batches that are not in flight. A front that is busy is held by a caller that only
+    /// copies one record: it is tried again until it is free.
+    pub(super) fn take_batches(
+        &mut self,
+        partitions: &[Arc<Partition>],
+        close: bool,
+    ) -> Vec<Outgoing> {
+        let mut taken = Vec::new();
         for partition in partitions {
-            let mut taken = Vec::new();
             while !self.backs.take_all(partition, close, &mut taken) {
                 std::thread::yield_now();
             }
-            for batch in taken {
-                count += u64::from(batch.count());
-                self.fail_aborted(batch, status, why, false, now);
-            }
         }
-        count
+        taken
     }
 
     /// The end: fronts are closed for good, every record without an outcome is failed, connections

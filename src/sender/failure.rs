@@ -73,6 +73,26 @@ impl<S: Selectable> Sender<S> {
         self.fail(batch, code, flags, Stage::Answered, &why, now);
     }
 
+    /// It is perhaps in the log, and can be sent neither as it is (what should be before it is
+    /// missing) nor as another batch (it might be there twice).
+    pub(super) fn fail_undecided(&mut self, mut batch: Outgoing, now: Instant) {
+        batch.history.maybe_written = true;
+        let last = match (&batch.history.broker_error, &batch.history.network_error) {
+            (Some((code, _)), _) => {
+                format!("the last answer was {}", crate::error::short_name(i32::from(*code)))
+            }
+            (None, Some(error)) => error.to_string(),
+            (None, None) => "no answer came".to_string(),
+        };
+        let code = i32::from(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER.0);
+        let attempts = count(batch.history.attempts as usize, "attempt", "attempts");
+        let why = format!(
+            "after {attempts} the broker does not have what was sent before them, so \
+             that it can't be found out whether it has them ({last})"
+        );
+        self.fail(batch, code, 0, Stage::Answered, &why, now);
+    }
+
     /// The last attempt brought no answer, and `retries` allows no other.
     pub(super) fn fail_unanswered(&mut self, batch: Outgoing, code: ErrorCode, now: Instant) {
         let attempts = count(batch.history.attempts as usize, "attempt", "attempts");
@@ -116,6 +136,7 @@ impl<S: Selectable> Sender<S> {
             node: client.status(node, now),
             last_error: client.last_error(node),
             ahead: self.backs.in_flight(partition.slot),
+            no_id: self.backs.lacks_id(partition.slot).then(|| self.why_no_id()),
             in_flight,
             history,
             now,

@@ -5,16 +5,18 @@
 //! pass (`run_once`): control messages, inbox, deadlines, metadata, drain by node, poll, events.
 //! Kafka's own names: `Sender.runOnce`, `sendProducerData`.
 
+mod cluster;
 mod control;
 mod end;
 mod failure;
+mod identity;
 mod obstacle;
 mod produce;
 pub mod retry;
+mod settle;
 
 use crate::accumulator::RecordAccumulator;
 use crate::accumulator::back::{BackLimits, Backs, NO_LEADER};
-use crate::accumulator::front::Partition;
 use crate::accumulator::inbox::Listed;
 use crate::accumulator::outgoing::{LastResort, Outgoing};
 use crate::clock::{Clock, Instant};
@@ -22,21 +24,19 @@ use crate::config::Settings;
 use crate::delivery::DeliveryQueue;
 use crate::error::Result;
 use crate::log::Logger;
-use crate::metadata::{Cluster, Metadata};
+use crate::metadata::Metadata;
 use crate::network::{
     ClientEvent, ClientRequest, ErrorKind, NetworkClient, NetworkError, Selectable,
-    bootstrap_node_id,
 };
-use crate::protocol::api::{ApiKey, Message, Request};
-use crate::protocol::messages::metadata::{
-    MetadataRequest, MetadataRequestTopic, MetadataResponse,
-};
+use crate::protocol::api::ApiKey;
 use crate::rng::Rng;
 use bytes::Bytes;
+use cluster::{bootstrap_nodes, leader_of};
 use crossbeam::channel::Receiver;
 use foldhash::fast::FixedState;
+use identity::ProducerId;
 use produce::ProduceInFlight;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,7 @@ pub struct Sender<S: Selectable> {
     metadata_version: u64,
     /// The answers of metadata after which partitions without leader were asked for last.
     metadata_answers: u64,
+    producer_id: ProducerId,
     /// The client knows the bootstrap servers, beside the brokers of the metadata if there are any.
     bootstrapping: bool,
     /// When to give spare memory back to the system.
@@ -101,12 +102,13 @@ impl<S: Selectable> Sender<S> {
             max_request_size: settings.max_request_size,
             linger: settings.linger,
             delivery_timeout: settings.delivery_timeout,
-            ordered: !settings.allow_reordering,
+            order: identity::order(settings),
         };
         let last_resort = Arc::clone(&parts.deliveries) as Arc<dyn LastResort>;
         let backs = Backs::new(limits, last_resort, parts.clock.now());
         Sender {
             backs,
+            producer_id: ProducerId::new(&parts.settings),
             parts,
             produces: HashMap::default(),
             metadata_token: None,
@@ -143,8 +145,10 @@ impl<S: Selectable> Sender<S> {
         self.take_inbox(now);
         self.expire(now);
         self.follow_metadata(now);
+        self.follow_producer_id(now);
         self.send_ready(now);
         self.cut_linger_for_memory(now);
+        self.report_undecided(now);
         if self.trim_at <= now {
             self.trim_at = self.parts.accumulator.pool().trim(now);
         }
@@ -206,123 +210,6 @@ impl<S: Selectable> Sender<S> {
             }
         }
         self.expiries = expiries;
-    }
-
-    /// Sends a metadata request that is due, and follows a snapshot that has changed.
-    fn follow_metadata(&mut self, now: Instant) {
-        self.ask_for_leaders(now);
-        if self.metadata_token.is_none() {
-            self.request_metadata(now);
-        }
-        if self.parts.metadata.version() != self.metadata_version {
-            self.bootstrapping = false;
-            self.follow_nodes();
-            self.follow_leaders();
-        }
-    }
-
-    /// The topics of records whose partition has no leader are asked for again after every answer
-    /// that brought none.
-    fn ask_for_leaders(&mut self, now: Instant) {
-        let answers = self.parts.metadata.answers();
-        if !self.backs.take_leaderless() && answers == self.metadata_answers {
-            return;
-        }
-        self.metadata_answers = answers;
-        let topics: BTreeSet<&Arc<str>> =
-            self.backs.ready_of(NO_LEADER).map(|partition| &partition.topic).collect();
-        for topic in topics {
-            self.parts.metadata.request_update_of(topic, now);
-        }
-    }
-
-    /// Tells the client who there is: the brokers of the metadata; while bootstrapping, the
-    /// bootstrap servers too.
-    fn follow_nodes(&mut self) {
-        let cluster = self.parts.metadata.snapshot();
-        let brokers = cluster.nodes.iter().map(|node| (node.id, Arc::clone(&node.host), node.port));
-        let servers = self.bootstrapping.then(|| bootstrap_nodes(&self.parts.settings));
-        let nodes: Vec<_> = brokers.chain(servers.into_iter().flatten()).collect();
-        self.parts.client.set_nodes(&nodes);
-    }
-
-    /// Every partition learns its leader of now; what is ready moves to it, what backs off from an
-    /// old one is sent.
-    fn follow_leaders(&mut self) {
-        let cluster = self.parts.metadata.snapshot();
-        self.metadata_version = cluster.version;
-        for partition in self.parts.accumulator.partitions() {
-            let leader = leader_of(&cluster, &partition);
-            if partition.leader() != leader {
-                partition.set_leader(self.parts.accumulator.pool(), leader);
-                if leader != NO_LEADER {
-                    self.backs.skip_backoff(partition.slot);
-                }
-            }
-        }
-        self.backs.reroute();
-    }
-
-    fn request_metadata(&mut self, now: Instant) {
-        if self.parts.metadata.next_due() > now {
-            return;
-        }
-        let Some(node) = self.parts.client.least_loaded_node(now) else {
-            return self.no_node(now);
-        };
-        if !self.parts.client.ready(node, now) {
-            // The connection is being made; its end, good or bad, comes as an event.
-            return;
-        }
-        let Some(spec) = self.parts.metadata.request_due(now) else { return };
-        let versions = MetadataRequest::CLIENT_VERSIONS;
-        let body =
-            self.parts.client.api_version(node, ApiKey::Metadata, versions).and_then(|version| {
-                let topics = spec.topics.iter().map(|name| MetadataRequestTopic {
-                    name: Some(name.to_string()),
-                    ..MetadataRequestTopic::default()
-                });
-                let request = MetadataRequest {
-                    topics: Some(topics.collect()),
-                    allow_auto_topic_creation: spec.allow_auto_create,
-                    ..MetadataRequest::default()
-                };
-                Ok((version, request.to_vec(version)?))
-            });
-        match body {
-            Ok((version, body)) => {
-                let token = self.token();
-                self.metadata_token = Some(token);
-                let timeout = self.parts.settings.request_timeout;
-                self.send(
-                    node,
-                    token,
-                    ApiKey::Metadata,
-                    version,
-                    vec![Bytes::from(body)],
-                    timeout,
-                    true,
-                );
-            }
-            Err(error) => self.parts.metadata.on_failure(now, error),
-        }
-    }
-
-    /// Metadata is due, and nobody can be asked now: some node's backoff or throttling must end,
-    /// and then the client is to wake up. If none of the brokers that the metadata names can be
-    /// reached, they may all have moved: the bootstrap servers are asked again (KIP-899).
-    fn no_node(&mut self, now: Instant) {
-        let client = &mut self.parts.client;
-        let nodes = client.nodes().to_vec();
-        let reachable = nodes.iter().any(|node| client.is_connected(*node));
-        for node in nodes {
-            client.ready(node, now);
-        }
-        if !reachable && !self.bootstrapping {
-            self.bootstrapping = true;
-            self.follow_nodes();
-            self.request_metadata(now);
-        }
     }
 
     fn token(&mut self) -> u64 {
@@ -391,7 +278,9 @@ impl<S: Selectable> Sender<S> {
         let now = self.parts.clock.now();
         let metadata = self.parts.metadata.next_due();
         let metadata = if metadata <= now { Instant::NEVER } else { metadata };
-        let deadline = self.backs.next_deadline().min(metadata).min(self.trim_at);
+        let producer_id = self.producer_id_due();
+        let producer_id = if producer_id <= now { Instant::NEVER } else { producer_id };
+        let deadline = self.backs.next_deadline().min(metadata).min(producer_id).min(self.trim_at);
         let inbox = self.parts.accumulator.inbox();
         let may_sleep = inbox.prepare_to_wait(deadline) && self.parts.control.is_empty();
         let timeout = match (may_sleep, deadline) {
@@ -418,6 +307,9 @@ impl<S: Selectable> Sender<S> {
                     if self.metadata_token == Some(token) {
                         self.metadata_token = None;
                         self.on_metadata(node, version, &body, now);
+                    } else if self.producer_id.token == Some(token) {
+                        self.producer_id.token = None;
+                        self.on_init_producer_id(node, version, &body, now);
                     } else if let Some(produce) = self.produces.remove(&token) {
                         self.on_produce(produce, version, &body, now);
                     }
@@ -431,6 +323,9 @@ impl<S: Selectable> Sender<S> {
                     if self.metadata_token == Some(token) {
                         self.metadata_token = None;
                         self.parts.metadata.on_failure(now, error.into());
+                    } else if self.producer_id.token == Some(token) {
+                        self.producer_id.token = None;
+                        self.on_init_producer_id_failed(&error.into(), now);
                     } else if let Some(produce) = self.produces.remove(&token) {
                         self.on_failed(produce, written, &error.to_string().into(), now);
                     }
@@ -440,26 +335,8 @@ impl<S: Selectable> Sender<S> {
             }
         }
         self.events = events;
+        self.report_undecided(now);
         self.parts.deliveries.nudge();
-    }
-
-    fn on_metadata(&mut self, node: i32, version: i16, body: &Bytes, now: Instant) {
-        let response = MetadataResponse::from_bytes(version, body);
-        match response {
-            Ok(response) => {
-                let throttle = response.throttle_time_ms;
-                self.parts.client.throttle(node, ApiKey::Metadata, version, throttle, now);
-                // A refusal is logged there.
-                if self.parts.metadata.on_response(&response, now).is_ok() && self.bootstrapping {
-                    self.bootstrapping = false;
-                    self.follow_nodes();
-                }
-            }
-            Err(error) => {
-                self.parts.client.disconnect(node, &error.message);
-                self.parts.metadata.on_failure(now, error);
-            }
-        }
     }
 
     /// A connection is gone, or never came about: whoever it led may have moved.
@@ -469,15 +346,4 @@ impl<S: Selectable> Sender<S> {
         }
         self.parts.metadata.disconnected(error.clone().into());
     }
-}
-
-fn leader_of(cluster: &Cluster, partition: &Partition) -> i32 {
-    cluster.leader(&partition.topic, partition.index).map_or(NO_LEADER, |node| node.id)
-}
-
-fn bootstrap_nodes(settings: &Settings) -> Vec<(i32, Arc<str>, u16)> {
-    let servers = (0..).zip(&settings.bootstrap_servers);
-    servers
-        .map(|(number, (host, port))| (bootstrap_node_id(number), Arc::from(host.as_str()), *port))
-        .collect()
 }

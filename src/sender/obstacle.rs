@@ -23,6 +23,8 @@ pub(super) struct Circumstances<'a> {
     pub node: NodeStatus,
     /// Why the last connection to it failed.
     pub last_error: Option<&'a NetworkError>,
+    /// Why there is no producer id, if the partition waits for one.
+    pub no_id: Option<String>,
     /// Other batches of the partition that are in flight.
     pub ahead: u32,
     /// The batch is in flight itself.
@@ -38,6 +40,8 @@ pub(super) enum Obstacle {
     NoTopic(String),
     /// The partition has no leader.
     NoLeader,
+    /// There is no producer id, and why.
+    NoId(String),
     /// There is no connection to the leader, and why.
     Unreachable(Option<ErrorKind>, String),
     /// The leader asked for a pause.
@@ -67,6 +71,9 @@ impl Circumstances<'_> {
         }
         if self.leader == NO_LEADER {
             return Obstacle::NoLeader;
+        }
+        if let Some(why) = self.no_id.as_ref().filter(|_| self.last_error.is_none()) {
+            return Obstacle::NoId(why.clone());
         }
         match self.node {
             NodeStatus::Unknown
@@ -127,6 +134,7 @@ impl Circumstances<'_> {
         let mut text = match obstacle {
             Obstacle::NoTopic(why) => format!("its topic was not known: {why}"),
             Obstacle::NoLeader => "the partition had no leader".into(),
+            Obstacle::NoId(why) => why.clone(),
             Obstacle::Unreachable(_, why) => format!("its leader, {node}, {why}"),
             Obstacle::Throttled(rest) => {
                 format!("its leader, {node}, throttled this client, for another {}", ms(*rest))
@@ -176,6 +184,7 @@ impl Obstacle {
         match self {
             Obstacle::NoTopic(_) => Stage::NoMetadata,
             Obstacle::NoLeader => Stage::NoLeader,
+            Obstacle::NoId(_) => Stage::Queued,
             Obstacle::Unreachable(..) => Stage::NotConnected,
             Obstacle::Throttled(_)
             | Obstacle::Refused(_)
@@ -192,6 +201,10 @@ impl Obstacle {
         let text = match self {
             Obstacle::NoTopic(_) => return None,
             Obstacle::NoLeader => "bring the brokers of its replicas back",
+            Obstacle::NoId(_) => {
+                "find out why the brokers can't give one (the controller's log tells), or set \
+                 enable.idempotence=false"
+            }
             Obstacle::Unreachable(kind, _) => remedy_of(*kind),
             Obstacle::Throttled(_) => {
                 "send less, or raise the quota (producer_byte_rate, request_percentage) of its \
@@ -288,6 +301,7 @@ mod tests {
             address: Some("b1:9092"),
             node,
             last_error: None,
+            no_id: None,
             ahead: 0,
             in_flight: false,
             history,
@@ -336,6 +350,8 @@ mod tests {
         assert!(text.starts_with("it waited behind 2 earlier batches of its partition"), "{text}");
         let (stage, text) = told(&Circumstances { leader: NO_LEADER, ..around(&fresh, busy) });
         assert_eq!((stage, text.as_str()), (Stage::NoLeader, "the partition had no leader"));
+        let nameless = Circumstances { no_id: Some("no id".into()), ..around(&fresh, READY) };
+        assert_eq!(told(&nameless), (Stage::Queued, "no id".into()));
         let gone = Circumstances { no_topic: Some("none".into()), ..around(&fresh, busy) };
         assert_eq!(told(&gone), (Stage::NoMetadata, "its topic was not known: none".into()));
     }
@@ -372,6 +388,7 @@ mod tests {
             kinds.map(|kind| Obstacle::Unreachable(kind, String::new())).into();
         all.extend([
             Obstacle::NoLeader,
+            Obstacle::NoId(String::new()),
             Obstacle::Throttled(Duration::ZERO),
             Obstacle::Refused(19),
             Obstacle::Interrupted(String::new()),

@@ -1,8 +1,7 @@
 //! Produce requests: batches into one request per node, and its end back to batches.
 
 use super::Sender;
-use super::retry::{Outcome, decide};
-use crate::accumulator::back::NO_LEADER;
+use super::retry::maybe_written;
 use crate::accumulator::batch::BatchBody;
 use crate::accumulator::outgoing::Outgoing;
 use crate::clock::Instant;
@@ -16,16 +15,20 @@ use crate::protocol::messages::produce::{
     ProduceResponse, ProduceTopic, TopicProduceResponse, encode_produce,
 };
 use crate::protocol::record_batch::{BATCH_HEADER_LEN, BatchHeader};
+use crate::transactions::sequence::Identity;
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// One partition's batch in a request. Without a batch its records were reported already (they
 /// expired in flight); what the socket still reads of it is kept by the request's own pieces.
 struct Entry {
     slot: u32,
     index: i32,
+    /// The batch's place in its partition's order.
+    number: u64,
+    /// What is left of a batch that was reported: an earlier attempt may have been written.
+    maybe_written: bool,
     batch: Option<Outgoing>,
 }
 
@@ -113,7 +116,9 @@ impl<S: Selectable> Sender<S> {
                     produce.topics.push(TopicEntries { name: topic, id, entries: at..at + 1 });
                 }
             }
-            produce.entries.push(Entry { slot, index, batch: Some(batch) });
+            let (number, maybe_written) = (batch.number, batch.history.maybe_written);
+            let batch = Some(batch);
+            produce.entries.push(Entry { slot, index, number, maybe_written, batch });
         }
         match self.encode(&produce) {
             Ok((version, body)) => {
@@ -138,8 +143,10 @@ impl<S: Selectable> Sender<S> {
         let version = if ids_known { newest } else { newest.min(FIRST_VERSION_WITH_TOPIC_IDS - 1) };
         let mut pieces = Vec::with_capacity(produce.entries.len());
         for entry in &produce.entries {
-            if let Some(body) = entry.batch.as_ref().and_then(|batch| batch.body()) {
-                let batch_header = stamp(body)?;
+            if let Some(batch) = &entry.batch
+                && let Some(body) = batch.body()
+            {
+                let batch_header = stamp(body, batch.identity)?;
                 pieces.push(ProducePiece {
                     index: entry.index,
                     batch_header,
@@ -170,16 +177,16 @@ impl<S: Selectable> Sender<S> {
             .logger
             .log(Level::Warning, "sender", || format!("node {node}: {}", error.message));
         for batch in produce.into_batches() {
-            self.backs.done(batch.partition.slot);
+            self.backs.lost(batch.partition.slot, batch.number, batch.history.maybe_written);
             self.fail_refused(batch, error, now);
         }
     }
 
     /// acks=0: written is all that will ever be known.
     pub(super) fn on_written(&mut self, produce: ProduceInFlight) {
-        for (slot, batch) in produce.into_batches_and_slots() {
-            self.backs.done(slot);
-            if let Some(batch) = batch {
+        for entry in produce.entries {
+            self.backs.done(entry.slot, entry.number);
+            if let Some(batch) = entry.batch {
                 self.succeed(batch, -1, -1);
             }
         }
@@ -215,8 +222,12 @@ impl<S: Selectable> Sender<S> {
                 };
                 entry.index = -1;
                 match entry.batch.take() {
-                    // Its records expired in flight and were reported; now the partition may go on.
-                    None => self.backs.done(entry.slot),
+                    None => self.end_reported(entry.slot, entry.number, {
+                        let code = partition.error_code;
+                        let written =
+                            code.is_none() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
+                        (!written).then(|| entry.maybe_written || maybe_written(code))
+                    }),
                     Some(batch) => self.on_partition(produce.node, batch, partition, now),
                 }
             }
@@ -226,7 +237,7 @@ impl<S: Selectable> Sender<S> {
                 continue;
             }
             match entry.batch {
-                None => self.backs.done(entry.slot),
+                None => self.end_reported(entry.slot, entry.number, Some(true)),
                 Some(mut batch) => {
                     batch.history.maybe_written = true;
                     let message: Arc<str> = "the response does not mention the partition".into();
@@ -234,6 +245,15 @@ impl<S: Selectable> Sender<S> {
                     self.settle(batch, ErrorCode::NETWORK_EXCEPTION, None, now);
                 }
             }
+        }
+    }
+
+    /// The request of a batch that expired in flight, and was reported, has ended: now the
+    /// partition may go on. `lost`: it is not in the log, or perhaps it is.
+    fn end_reported(&mut self, slot: u32, number: u64, lost: Option<bool>) {
+        match lost {
+            None => self.backs.done(slot, number),
+            Some(maybe_written) => self.backs.lost(slot, number, maybe_written),
         }
     }
 
@@ -302,55 +322,6 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// What the pure function decides, done. `answered`: by which node; `None` if no answer came.
-    fn settle(
-        &mut self,
-        mut batch: Outgoing,
-        code: ErrorCode,
-        answered: Option<(i32, &PartitionProduceResponse)>,
-        now: Instant,
-    ) {
-        let slot = batch.partition.slot;
-        match decide(code, batch.history.attempts, self.parts.settings.retries) {
-            Outcome::Success => {
-                self.backs.done(slot);
-                let (offset, time) = answered.map_or((-1, -1), |(_, answer)| {
-                    (answer.base_offset, answer.log_append_time_ms)
-                });
-                self.succeed(batch, offset, time);
-            }
-            Outcome::Retry { refresh, maybe_written } => {
-                batch.history.maybe_written |= maybe_written;
-                let leader = batch.partition.leader();
-                let moved = leader != NO_LEADER && answered.is_some_and(|(node, _)| node != leader);
-                if refresh && !moved {
-                    self.parts.metadata.request_update_of(&batch.partition.topic, now);
-                }
-                // Backing off is for a broker that refused; another one leads by now.
-                let backoff = match moved {
-                    true => Duration::ZERO,
-                    false => self.backoff(batch.history.attempts),
-                };
-                self.backs.reenqueue(batch, now.after(backoff));
-            }
-            Outcome::Fail { maybe_written } => {
-                batch.history.maybe_written |= maybe_written;
-                self.backs.done(slot);
-                match answered {
-                    Some(_) => self.fail_answered(batch, code, now),
-                    None => self.fail_unanswered(batch, code, now),
-                }
-            }
-        }
-    }
-
-    /// KIP-580: exponential with jitter.
-    fn backoff(&self, attempts: u32) -> Duration {
-        let settings = &self.parts.settings;
-        let failures = attempts.saturating_sub(1);
-        self.parts.rng.backoff(settings.retry_backoff, settings.retry_backoff_max, failures)
-    }
-
     /// The connection failed under a request, or its time was up.
     pub(super) fn on_failed(
         &mut self,
@@ -359,9 +330,10 @@ impl<S: Selectable> Sender<S> {
         why: &Arc<str>,
         now: Instant,
     ) {
-        for (slot, batch) in produce.into_batches_and_slots() {
-            let Some(mut batch) = batch else {
-                self.backs.done(slot);
+        for entry in produce.entries {
+            let Some(mut batch) = entry.batch else {
+                let lost = Some(entry.maybe_written || written);
+                self.end_reported(entry.slot, entry.number, lost);
                 continue;
             };
             batch.history.network_error = Some(Arc::clone(why));
@@ -401,23 +373,24 @@ impl<S: Selectable> Sender<S> {
     }
 }
 
-impl ProduceInFlight {
-    fn into_batches_and_slots(self) -> impl Iterator<Item = (u32, Option<Outgoing>)> {
-        self.entries.into_iter().map(|entry| (entry.slot, entry.batch))
-    }
-}
-
 /// The batch's header: identity and sums. Sealing was done by whoever closed the batch, or is done
 /// here.
-fn stamp(body: &BatchBody) -> Result<[u8; BATCH_HEADER_LEN]> {
+fn stamp(body: &BatchBody, identity: Option<Identity>) -> Result<[u8; BATCH_HEADER_LEN]> {
     let seal = body.seal();
     let count = i32::try_from(body.count()).unwrap_or(i32::MAX);
+    let unnamed = BatchHeader::default();
+    let named = identity.map_or(unnamed, |identity| BatchHeader {
+        producer_id: identity.producer.id,
+        producer_epoch: identity.producer.epoch,
+        base_sequence: identity.base_sequence,
+        ..unnamed
+    });
     let header = BatchHeader {
         last_offset_delta: count - 1,
         base_timestamp: body.base_timestamp(),
         max_timestamp: body.max_timestamp(),
         record_count: count,
-        ..BatchHeader::default()
+        ..named
     };
     header.encode(body.records_len(), seal.crc, seal.factor)
 }

@@ -1,0 +1,93 @@
+//! What the backs know of producer ids and sequence numbers: identities at drain, gaps, partitions
+//! that wait for an id. Kafka's own names: `TransactionManager.maybeResolveSequences`,
+//! `hasProducerId`.
+
+use super::{Backs, Order};
+use crate::accumulator::front::Partition;
+use crate::accumulator::outgoing::Outgoing;
+use crate::accumulator::turn::Place;
+use crate::transactions::sequence::ProducerIdAndEpoch;
+use std::sync::Arc;
+
+impl Backs {
+    /// Gives a batch that goes out its identity, if it has none and is to have one.
+    pub(super) fn stamp(&mut self, mut batch: Outgoing) -> Option<Outgoing> {
+        if self.limits.order == Order::Sequences && batch.identity.is_none() {
+            let newest = self.newest_id;
+            let back = self.back(batch.partition.slot)?;
+            batch.identity = back.sequence.assign(newest, batch.count());
+        }
+        Some(batch)
+    }
+
+    /// A broker does not know what is before the batch in flight at this place, which is the oldest
+    /// one. With `other_id` it will take no later epoch of the producer id either.
+    pub fn broken(&mut self, slot: u32, number: u64, other_id: bool) {
+        let Some(back) = self.back(slot) else { return };
+        back.sequence.broken(number);
+        if other_id {
+            back.sequence.spend();
+        }
+    }
+
+    /// Whether every batch of the partition in front of this one has its outcome; and whether what
+    /// is missing in front of it, if anything, is missing for good.
+    pub fn position(&self, slot: u32, number: u64) -> (bool, bool) {
+        let back = self.backs.get(slot as usize).and_then(Option::as_ref);
+        back.map_or((true, false), |back| {
+            let gap = back.sequence.gap().filter(|gap| gap.from <= number);
+            (back.is_oldest(number), gap.is_some_and(|gap| gap.is_for_good()))
+        })
+    }
+
+    /// Batches that are perhaps in the log and that a broker would neither know again nor take: the
+    /// caller reports them.
+    pub fn take_undecided(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.undecided)
+    }
+
+    /// The producer id that sequences start under from now on.
+    pub fn set_producer_id(&mut self, id: ProducerIdAndEpoch) {
+        self.newest_id = Some(id);
+        for slot in std::mem::take(&mut self.without_id) {
+            if let Some(back) = self.back(slot) {
+                back.wants_id = false;
+                self.look_again(slot);
+            }
+        }
+    }
+
+    /// Whether a partition can't send for lack of a producer id.
+    pub fn wants_id(&self) -> bool {
+        !self.without_id.is_empty()
+    }
+
+    /// Whether this one can't.
+    pub fn lacks_id(&self, slot: u32) -> bool {
+        let back = self.backs.get(slot as usize).and_then(Option::as_ref);
+        back.is_some_and(|back| back.place == Place::NoId)
+    }
+
+    /// The partitions that can't. They are as if idle from here on: the caller takes what they
+    /// hold.
+    pub fn take_without_id(&mut self) -> Vec<Arc<Partition>> {
+        let mut partitions = Vec::new();
+        for slot in std::mem::take(&mut self.without_id) {
+            let Some(back) = self.back(slot) else { continue };
+            back.wants_id = false;
+            if back.place == Place::NoId {
+                back.place = Place::Idle;
+                partitions.push(Arc::clone(&back.partition));
+            }
+        }
+        partitions
+    }
+
+    /// The partition's topic has this id now.
+    pub fn follow_topic_id(&mut self, slot: u32, id: [u8; 16]) {
+        if let Some(back) = self.back(slot) {
+            back.is_of_topic(id);
+            self.look_again(slot);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the sender does about metadata: asks for it, follows what it says of brokers and leaders.
+
+use super::Sender;
+use crate::accumulator::back::NO_LEADER;
+use crate::accumulator::front::Partition;
+use crate::clock::Instant;
+use crate::config::Settings;
+use crate::metadata::Cluster;
+use crate::network::{Selectable, bootstrap_node_id};
+use crate::protocol::api::{ApiKey, Message, Request};
+use crate::protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse,
+};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl<S: Selectable> Sender<S> {
+    /// Sends a metadata request that is due, and follows a snapshot that has changed.
+    pub(super) fn follow_metadata(&mut self, now: Instant) {
+        self.ask_for_leaders(now);
+        if self.metadata_token.is_none() {
+            self.request_metadata(now);
+        }
+        if self.parts.metadata.version() != self.metadata_version {
+            self.bootstrapping = false;
+            self.follow_nodes();
+            self.follow_leaders();
+        }
+    }
+
+    /// The topics of records whose partition has no leader are asked for again after every answer
+    /// that brought none.
+    fn ask_for_leaders(&mut self, now: Instant) {
+        let answers = self.parts.metadata.answers();
+        if !self.backs.take_leaderless() && answers == self.metadata_answers {
+            return;
+        }
+        self.metadata_answers = answers;
+        let topics: BTreeSet<&Arc<str>> =
+            self.backs.ready_of(NO_LEADER).map(|partition| &partition.topic).collect();
+        for topic in topics {
+            self.parts.metadata.request_update_of(topic, now);
+        }
+    }
+
+    /// Tells the client who there is: the brokers of the metadata; while bootstrapping, the
+    /// bootstrap servers too.
+    pub(super) fn follow_nodes(&mut self) {
+        let cluster = self.parts.metadata.snapshot();
+        let brokers = cluster.nodes.iter().map(|node| (node.id, Arc::clone(&node.host), node.port));
+        let servers = self.bootstrapping.then(|| bootstrap_nodes(&self.parts.settings));
+        let nodes: Vec<_> = brokers.chain(servers.into_iter().flatten()).collect();
+        self.parts.client.set_nodes(&nodes);
+    }
+
+    /// Every partition learns its leader of now; what is ready moves to it, what backs off from an
+    /// old one is sent.
+    pub(super) fn follow_leaders(&mut self) {
+        let cluster = self.parts.metadata.snapshot();
+        self.metadata_version = cluster.version;
+        for partition in self.parts.accumulator.partitions() {
+            if let Some(topic) = cluster.topic(&partition.topic) {
+                self.backs.follow_topic_id(partition.slot, topic.id);
+            }
+            let leader = leader_of(&cluster, &partition);
+            if partition.leader() != leader {
+                partition.set_leader(self.parts.accumulator.pool(), leader);
+                if leader != NO_LEADER {
+                    self.backs.skip_backoff(partition.slot);
+                }
+            }
+        }
+        self.backs.reroute();
+    }
+
+    fn request_metadata(&mut self, now: Instant) {
+        if self.parts.metadata.next_due() > now {
+            return;
+        }
+        let Some(node) = self.parts.client.least_loaded_node(now) else {
+            return self.no_node(now);
+        };
+        if !self.parts.client.ready(node, now) {
+            // The connection is being made; its end, good or bad, comes as an event.
+            return;
+        }
+        let Some(spec) = self.parts.metadata.request_due(now) else { return };
+        if !spec.topics.is_empty() {
+            self.expect_records();
+        }
+        let versions = MetadataRequest::CLIENT_VERSIONS;
+        let body =
+            self.parts.client.api_version(node, ApiKey::Metadata, versions).and_then(|version| {
+                let topics = spec.topics.iter().map(|name| MetadataRequestTopic {
+                    name: Some(name.to_string()),
+                    ..MetadataRequestTopic::default()
+                });
+                let request = MetadataRequest {
+                    topics: Some(topics.collect()),
+                    allow_auto_topic_creation: spec.allow_auto_create,
+                    ..MetadataRequest::default()
+                };
+                Ok((version, request.to_vec(version)?))
+            });
+        match body {
+            Ok((version, body)) => {
+                let token = self.token();
+                self.metadata_token = Some(token);
+                let timeout = self.parts.settings.request_timeout;
+                self.send(
+                    node,
+                    token,
+                    ApiKey::Metadata,
+                    version,
+                    vec![Bytes::from(body)],
+                    timeout,
+                    true,
+                );
+            }
+            Err(error) => self.parts.metadata.on_failure(now, error),
+        }
+    }
+
+    /// Metadata is due, and nobody can be asked now: some node's backoff or throttling must end,
+    /// and then the client is to wake up. If none of the brokers that the metadata names can be
+    /// reached, they may all have moved: the bootstrap servers are asked again (KIP-899).
+    fn no_node(&mut self, now: Instant) {
+        let client = &mut self.parts.client;
+        let nodes = client.nodes().to_vec();
+        let reachable = nodes.iter().any(|node| client.is_connected(*node));
+        for node in nodes {
+            client.ready(node, now);
+        }
+        if !reachable && !self.bootstrapping {
+            self.bootstrapping = true;
+            self.follow_nodes();
+            self.request_metadata(now);
+        }
+    }
+
+    pub(super) fn on_metadata(&mut self, node: i32, version: i16, body: &Bytes, now: Instant) {
+        let response = MetadataResponse::from_bytes(version, body);
+        match response {
+            Ok(response) => {
+                let throttle = response.throttle_time_ms;
+                self.parts.client.throttle(node, ApiKey::Metadata, version, throttle, now);
+                // A refusal is logged there.
+                if self.parts.metadata.on_response(&response, now).is_ok() && self.bootstrapping {
+                    self.bootstrapping = false;
+                    self.follow_nodes();
+                }
+            }
+            Err(error) => {
+                self.parts.client.disconnect(node, &error.message);
+                self.parts.metadata.on_failure(now, error);
+            }
+        }
+    }
+}
+
+pub(super) fn leader_of(cluster: &Cluster, partition: &Partition) -> i32 {
+    cluster.leader(&partition.topic, partition.index).map_or(NO_LEADER, |node| node.id)
+}
+
+pub(super) fn bootstrap_nodes(settings: &Settings) -> Vec<(i32, Arc<str>, u16)> {
+    let servers = (0..).zip(&settings.bootstrap_servers);
+    servers
+        .map(|(number, (host, port))| (bootstrap_node_id(number), Arc::from(host.as_str()), *port))
+        .collect()
+}
