@@ -85,6 +85,7 @@ fn every_record_is_there_once_and_in_order_through_trouble() {
         assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
         assert_places(&cluster, &outcomes);
         assert_eq!(cluster.request_count(0, INIT_PRODUCER_ID), 1);
+        assert_eq!(cluster.contradictions(), [""; 0], "seed {seed}");
         assert!(cluster.complaints().is_empty(), "{:?}", cluster.complaints());
     }
 }
@@ -108,6 +109,25 @@ fn s12_a_batch_whose_answer_was_lost_is_recognised() {
     producer.flush(LONG).unwrap();
     let outcome = outcomes.of(4);
     assert_eq!((outcome.status, outcome.offset), (status::OK, -1));
+}
+
+#[test]
+fn s17_retried_bytes_are_identical() {
+    let settings = [QUICK, &[("linger.ms", "3"), ("batch.size", "300")]].concat();
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = producer(&cluster, &settings);
+    for round in 0..40 {
+        let codes = [CUT_AFTER_WRITE, 19, 7, 13, 20];
+        cluster.push_errors(PRODUCE, &codes[..1 + round as usize % 5]).unwrap();
+        // More comes while the batch waits to be sent again.
+        send(&producer, 0, round * 20..round * 20 + 20);
+    }
+    producer.flush(LONG).unwrap();
+    assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
+    assert_eq!(cluster.contradictions(), [""; 0]);
+    let batches = cluster.batches("t", 0).len() as u64;
+    assert!(cluster.request_count(0, PRODUCE) > batches, "some were sent again");
+    assert!(log(&cluster, 0).is_sorted());
 }
 
 #[test]
@@ -182,4 +202,273 @@ fn brokers_without_producer_ids_are_named_with_the_remedy() {
     without.flush(LONG).unwrap();
     assert_eq!(outcomes.of(0).status, status::OK);
     assert_eq!(identities(&cluster, 0), [(-1, -1, -1)]);
+}
+
+/// Lets what is sent meanwhile be in flight together: broker 1 answers after so many milliseconds.
+fn slow(cluster: &MockCluster, latency_ms: i32) {
+    cluster.set_broker(1, true, false, latency_ms, 0).unwrap();
+}
+
+/// A batch per record.
+const SINGLE: &[(&str, &str)] = &[
+    ("linger.ms", "0"),
+    ("batch.size", "0"),
+    ("retry.backoff.ms", "5"),
+    ("retry.backoff.max.ms", "20"),
+    ("reconnect.backoff.ms", "5"),
+    ("reconnect.backoff.max.ms", "20"),
+];
+
+/// A producer whose first record is in the log: the leader knows it.
+fn known(
+    cluster: &MockCluster,
+    settings: &[(&str, &str)],
+) -> (Producer, std::sync::Arc<produce::Outcomes>) {
+    let (producer, outcomes) = producer(cluster, settings);
+    send(&producer, 0, 0..1);
+    producer.flush(LONG).unwrap();
+    assert_eq!(outcomes.of(0).status, status::OK);
+    (producer, outcomes)
+}
+
+#[test]
+fn five_batches_of_a_partition_are_in_flight() {
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    cluster.set_broker(1, true, true, 0, 0).unwrap();
+    send(&producer, 0, 1..12);
+    cluster.set_broker(1, true, false, 100, 0).unwrap();
+    let sent = || cluster.request_count(0, PRODUCE);
+    eventually("five requests", || sent() == 6);
+    assert!(outcomes.get().len() == 1 && sent() == 6, "five, and then they are waited for");
+    producer.flush(LONG).unwrap();
+    assert_eq!(log(&cluster, 0), (0..12).collect::<Vec<_>>());
+    assert_eq!(identities(&cluster, 0)[11], (1000, 0, 11));
+}
+
+#[test]
+fn s13_when_the_first_of_five_is_refused_the_rest_wait_for_it() {
+    for code in [6, 19, 20, 7, 3, 56] {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = known(&cluster, SINGLE);
+        slow(&cluster, 30);
+        cluster.push_partition_errors("t", 0, &[code]).unwrap();
+        send(&producer, 0, 1..9);
+        producer.flush(LONG).unwrap();
+        assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK), "{code}");
+        assert_eq!(log(&cluster, 0), (0..9).collect::<Vec<_>>(), "{code}");
+        assert!(identities(&cluster, 0).iter().all(|id| id.1 == 0), "{code}: no other epoch");
+    }
+}
+
+#[test]
+fn s16_and_s25_only_the_partition_that_lost_something_starts_over() {
+    let cluster = cluster(1, 2);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    send(&producer, 1, 100..103);
+    producer.flush(LONG).unwrap();
+    // For good: the record is not in the log, its number is missing.
+    cluster.push_partition_errors("t", 0, &[29]).unwrap();
+    slow(&cluster, 30);
+    send(&producer, 0, 1..6);
+    send(&producer, 1, 103..106);
+    producer.flush(LONG).unwrap();
+    assert_eq!(outcomes.of(1).status, 29);
+    assert_eq!(outcomes.of(1).flags & MAYBE_PERSISTED, 0);
+    assert_eq!(log(&cluster, 0), [0, 2, 3, 4, 5]);
+    assert_eq!(log(&cluster, 1), (100..106).collect::<Vec<_>>());
+    let epochs = |partition| -> Vec<(i16, i32)> {
+        identities(&cluster, partition).iter().map(|id| (id.1, id.2)).collect()
+    };
+    assert_eq!(epochs(0), [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3)]);
+    assert_eq!(epochs(1), [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5)]);
+    assert_eq!(cluster.request_count(0, INIT_PRODUCER_ID), 1);
+}
+
+#[test]
+fn s18_a_refusal_waits_for_those_in_front_of_it() {
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    slow(&cluster, 30);
+    // The first is written, and its answer says that it may be; the second is refused for good.
+    cluster.push_partition_errors("t", 0, &[20, 29]).unwrap();
+    send(&producer, 0, 1..6);
+    producer.flush(LONG).unwrap();
+    assert_eq!((outcomes.of(1).status, outcomes.of(2).status), (status::OK, 29));
+    assert_eq!(log(&cluster, 0), [0, 1, 3, 4, 5], "the first is there once");
+    let epochs: Vec<_> = identities(&cluster, 0).iter().map(|id| (id.1, id.2)).collect();
+    assert_eq!(epochs, [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]);
+}
+
+#[test]
+fn s22_a_broker_that_has_forgotten_the_producer_takes_it_again() {
+    // Brokers since 2.5 take whatever comes; older ones say that they do not know it.
+    for code in [0, 59, 45] {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = known(&cluster, SINGLE);
+        match code {
+            0 => cluster.forget_producers(),
+            code => cluster.push_partition_errors("t", 0, &[code]).unwrap(),
+        }
+        send(&producer, 0, 1..8);
+        producer.flush(LONG).unwrap();
+        assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK), "{code}");
+        assert_eq!(log(&cluster, 0), (0..8).collect::<Vec<_>>(), "{code}");
+        let last = identities(&cluster, 0).last().map(|id| id.1);
+        assert_eq!(last, Some(i16::from(code != 0)), "{code}");
+    }
+}
+
+#[test]
+fn what_may_be_written_and_is_forgotten_is_not_sent_as_something_else() {
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    // Written, unanswered; and then the broker does not know what came before.
+    cluster.push_errors(PRODUCE, &[CUT_AFTER_WRITE, 59]).unwrap();
+    send(&producer, 0, 1..2);
+    producer.flush(LONG).unwrap();
+    let outcome = outcomes.of(1);
+    assert_eq!(outcome.status, i32::from(45_i16), "{outcome:?}");
+    assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+    assert!(outcome.message.contains("UNKNOWN_PRODUCER_ID"), "{outcome:?}");
+    send(&producer, 0, 2..5);
+    producer.flush(LONG).unwrap();
+    assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4]);
+    assert_eq!(identities(&cluster, 0).last().map(|id| (id.1, id.2)), Some((1, 2)));
+}
+
+#[test]
+fn a_later_epoch_of_somebody_else_s_costs_another_producer_id() {
+    for code in [47, 90, 49] {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = known(&cluster, SINGLE);
+        cluster.push_partition_errors("t", 0, &[code]).unwrap();
+        slow(&cluster, 20);
+        send(&producer, 0, 1..8);
+        producer.flush(LONG).unwrap();
+        assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK), "{code}");
+        assert_eq!(log(&cluster, 0), (0..8).collect::<Vec<_>>(), "{code}");
+        assert_eq!(identities(&cluster, 0).last().map(|id| (id.0, id.1)), Some((1001, 0)));
+        assert_eq!(cluster.request_count(0, INIT_PRODUCER_ID), 2);
+    }
+}
+
+#[test]
+fn s15_a_topic_that_vanishes_and_returns_keeps_its_sequences() {
+    let cluster = cluster(2, 1);
+    let (producer, outcomes) = known(&cluster, QUICK);
+    send(&producer, 0, 1..4);
+    producer.flush(LONG).unwrap();
+    // A broker that is starting does not know it.
+    cluster.push_errors(PRODUCE, &[3, 3]).unwrap();
+    cluster.push_errors(produce::METADATA, &[3, 3, 3]).unwrap();
+    send(&producer, 0, 4..8);
+    producer.flush(LONG).unwrap();
+    assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
+    assert_eq!(log(&cluster, 0), (0..8).collect::<Vec<_>>());
+    assert!(identities(&cluster, 0).iter().all(|id| id.1 == 0), "one epoch, no number twice");
+}
+
+#[test]
+fn a_topic_that_is_created_again_starts_over() {
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, QUICK);
+    send(&producer, 0, 1..4);
+    producer.flush(LONG).unwrap();
+    cluster.with(|cluster| {
+        cluster.delete_topic("t").unwrap();
+        cluster.create_topic("t", Some(1)).unwrap();
+    });
+    send(&producer, 0, 4..8);
+    producer.flush(LONG).unwrap();
+    assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
+    assert_eq!(log(&cluster, 0), (4..8).collect::<Vec<_>>());
+    assert_eq!(identities(&cluster, 0)[0].2, 0, "from 0 in the new log");
+}
+
+#[test]
+fn s26_nothing_goes_without_a_sequence_while_others_are_sent_again() {
+    let cluster = cluster(1, 1);
+    let (producer, _) = known(&cluster, SINGLE);
+    for round in 0..10_u64 {
+        cluster.push_errors(PRODUCE, &[CUT_AFTER_WRITE]).unwrap();
+        send(&producer, 0, 1 + round * 5..1 + round * 5 + 5);
+    }
+    producer.flush(LONG).unwrap();
+    let bases: Vec<i32> = identities(&cluster, 0).iter().map(|id| id.2).collect();
+    assert_eq!(bases, (0..51).collect::<Vec<_>>(), "each has its own");
+    assert_eq!(log(&cluster, 0), (0..51).collect::<Vec<_>>());
+}
+
+#[test]
+fn s11_what_times_out_in_the_middle_costs_nobody_else_a_duplicate() {
+    let settings = [SINGLE, &[("delivery.timeout.ms", "700"), ("request.timeout.ms", "300")]];
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, &settings.concat());
+    slow(&cluster, 150);
+    send(&producer, 0, 1..2);
+    outcomes.wait_for(2);
+    cluster.set_broker(1, true, true, 0, 0).unwrap();
+    send(&producer, 0, 2..3);
+    // Half of its time; then the others, which outlive it.
+    produce::let_pass(std::time::Duration::from_millis(350));
+    send(&producer, 0, 3..5);
+    outcomes.wait_for(3);
+    assert_eq!(outcomes.of(2).status, status::DELIVERY_TIMED_OUT);
+    assert_ne!(outcomes.of(2).flags & MAYBE_PERSISTED, 0);
+    cluster.set_broker(1, true, false, 0, 0).unwrap();
+    producer.flush(LONG).unwrap();
+    send(&producer, 0, 5..8);
+    producer.flush(LONG).unwrap();
+    let there = log(&cluster, 0);
+    assert!(there.windows(2).all(|pair| pair[0] < pair[1]), "once and in order: {there:?}");
+    for tag in [0, 1, 5, 6, 7] {
+        assert_eq!(outcomes.of(tag).status, status::OK, "{tag}");
+    }
+    for tag in 0..8 {
+        let outcome = outcomes.of(tag);
+        let told = outcome.status != status::OK && outcome.flags & MAYBE_PERSISTED != 0;
+        assert!(told || there.contains(&tag) == (outcome.status == status::OK), "{outcome:?}");
+    }
+    assert_settled(&producer);
+}
+
+#[test]
+fn s19_what_is_written_and_then_expires_takes_no_later_record_with_it() {
+    let settings = [SINGLE, &[("delivery.timeout.ms", "300"), ("request.timeout.ms", "200")]];
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, &settings.concat());
+    cluster.push_partition_errors("t", 0, &[7; 1000]).unwrap();
+    send(&producer, 0, 1..2);
+    outcomes.wait_for(2);
+    let outcome = outcomes.of(1);
+    assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
+    assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+    cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
+    send(&producer, 0, 2..6);
+    producer.flush(LONG).unwrap();
+    assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4, 5]);
+    assert!((2..6).all(|tag| outcomes.of(tag).status == status::OK));
+    // Its number may be taken: the next ones are of another epoch.
+    let epochs: Vec<_> = identities(&cluster, 0).iter().map(|id| (id.1, id.2)).collect();
+    assert_eq!(epochs[2..], [(1, 0), (1, 1), (1, 2), (1, 3)]);
+}
+
+#[test]
+fn s21_after_the_last_epoch_there_is_another_producer_id() {
+    let cluster = cluster(1, 2);
+    cluster.with(|cluster| cluster.set_next_epoch(i16::MAX - 1));
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    for tag in 1..4 {
+        // Each costs an epoch.
+        cluster.push_partition_errors("t", 0, &[29]).unwrap();
+        send(&producer, 0, 2 * tag..2 * tag + 2);
+        producer.flush(LONG).unwrap();
+        assert_eq!(outcomes.of(2 * tag).status, 29);
+        assert_eq!(outcomes.of(2 * tag + 1).status, status::OK);
+    }
+    let ids: Vec<_> = identities(&cluster, 0).iter().map(|id| (id.0, id.1)).collect();
+    let max = i16::MAX;
+    assert_eq!(ids, [(1000, max - 1), (1000, max), (1001, 0), (1001, 1)]);
+    assert_eq!(log(&cluster, 0), [0, 3, 5, 7]);
 }

@@ -108,8 +108,13 @@ impl Backs {
     }
 
     /// Takes note of a partition that its front has listed; `meet` is called for one that was never
-    /// seen before.
-    pub fn receive(&mut self, listed: Listed, now: Instant, meet: impl FnOnce(&Partition)) {
+    /// seen before, and gives the topic's id.
+    pub fn receive(
+        &mut self,
+        listed: Listed,
+        now: Instant,
+        meet: impl FnOnce(&Partition) -> [u8; 16],
+    ) {
         let Listed { partition, deadline } = listed;
         let slot = partition.slot;
         let index = slot as usize;
@@ -118,8 +123,8 @@ impl Backs {
         }
         let Some(entry) = self.backs.get_mut(index) else { return };
         entry.get_or_insert_with(|| {
-            meet(&partition);
-            Back::new(partition)
+            let topic_id = meet(&partition);
+            Back::new(partition, topic_id)
         });
         if deadline == Inbox::NOW {
             self.file_expiry(slot, now.after(self.limits.delivery_timeout));
@@ -432,10 +437,34 @@ impl Backs {
         batches: impl IntoIterator<Item = Outgoing>,
         backoff_until: Instant,
     ) {
-        let timeout = self.limits.delivery_timeout;
         let Some(back) = self.back(slot) else { return };
         back.unsettled();
         back.lands(number);
+        self.put(slot, batches, backoff_until);
+    }
+
+    /// The batch in flight at this place has failed, and is in no log; what is left of it is to be
+    /// sent, as something else.
+    pub fn replace(&mut self, slot: u32, number: u64, rest: Option<Outgoing>, from: Instant) {
+        let sequenced = self.limits.order == Order::Sequences;
+        let Some(back) = self.back(slot) else { return };
+        back.unsettled();
+        if sequenced {
+            back.sequence.lost(number, Missing::ForGood);
+        }
+        back.lands(number);
+        self.put(slot, rest, from);
+    }
+
+    /// Puts batches among those that wait.
+    fn put(
+        &mut self,
+        slot: u32,
+        batches: impl IntoIterator<Item = Outgoing>,
+        backoff_until: Instant,
+    ) {
+        let timeout = self.limits.delivery_timeout;
+        let Some(back) = self.back(slot) else { return };
         let mut deadline = Instant::NEVER;
         for batch in batches {
             deadline = deadline.min(batch.deadline(timeout));
@@ -551,7 +580,7 @@ mod tests {
             let mut listed = Vec::new();
             self.accumulator.inbox().drain(&mut listed);
             for listed in listed {
-                self.backs.receive(listed, self.now, |_| {});
+                self.backs.receive(listed, self.now, |_| [1; 16]);
             }
             let mut expiries = Vec::new();
             self.backs.advance(self.now, &mut expiries);

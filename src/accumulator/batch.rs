@@ -7,6 +7,8 @@
 //! time owns. The memory goes back to the pool when the last reference to the body is gone, and not
 //! before: there is no other way to give it back.
 
+pub mod pieces;
+
 use super::buffer_pool::BufferPool;
 use super::seal::{Seal, SealState, Sealing};
 use super::slab::{Slab, TagSlab};

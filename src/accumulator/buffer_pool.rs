@@ -237,6 +237,18 @@ impl BufferPool {
         tags: Option<TagSlab>,
         closed: usize,
     ) {
+        self.exchange(slabs, tags, closed, (-1, 0));
+    }
+
+    /// A batch's memory comes back but for these bytes, not more, which are this leader's: they are
+    /// its pieces'. Nobody who waits gets them in between.
+    pub(super) fn exchange(
+        &self,
+        slabs: impl Iterator<Item = Slab>,
+        tags: Option<TagSlab>,
+        closed: usize,
+        (leader, pieces): (i32, usize),
+    ) {
         let mut granted = Vec::new();
         let mut garbage = Garbage::default();
         let starved = {
@@ -248,6 +260,9 @@ impl BufferPool {
             if let Some(tags) = tags {
                 state.line.refund(tags.leader, tags.size());
                 state.shelves.put_tags(tags);
+            }
+            if pieces > 0 {
+                state.line.charge(leader, pieces);
             }
             let others = self.closed.fetch_sub(closed, Ordering::Relaxed) - closed;
             state.line.grant(&mut granted);

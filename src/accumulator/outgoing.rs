@@ -4,6 +4,7 @@
 //! Conservation: whoever is done with one says so by [`Outgoing::finish`] and reports it. One that
 //! is dropped without (by a panic that unwinds through the network thread) reports itself.
 
+use super::batch::pieces::Piece;
 use super::batch::{Alone, BatchBody, ProducerBatch};
 use super::front::Partition;
 use crate::clock::Instant;
@@ -100,6 +101,44 @@ impl Outgoing {
     /// Whether a broker may know it: it was written under its identity, and the outcome is open.
     pub fn is_sequenced_in_doubt(&self) -> bool {
         self.identity.is_some() && self.history.maybe_written
+    }
+
+    /// The cut it belongs to.
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    /// Cuts it: see [`BatchBody::cut`]. Each piece has its place in the order, and what happened to
+    /// the batch, but no identity. The batch itself if somebody reads it at this moment.
+    pub fn into_pieces(
+        mut self,
+        piece_of: impl FnMut(usize, usize) -> usize,
+    ) -> Result<Vec<Outgoing>, Box<Outgoing>> {
+        let Some(body) = self.body.take() else { return Err(Box::new(self)) };
+        match BatchBody::cut(body, piece_of) {
+            Ok(pieces) => Ok(pieces.into_iter().map(|piece| self.piece(piece)).collect()),
+            Err(body) => {
+                self.body = Some(body);
+                Err(Box::new(self))
+            }
+        }
+    }
+
+    fn piece(&self, piece: Piece) -> Outgoing {
+        let Piece { body, first } = piece;
+        Outgoing {
+            partition: Arc::clone(&self.partition),
+            number: self.number + u64::from(first),
+            identity: None,
+            created: self.created,
+            alone: None,
+            history: self.history.clone(),
+            cut: self.cut,
+            size: body.size(),
+            count: body.count(),
+            body: Some(body),
+            last_resort: Arc::clone(&self.last_resort),
+        }
     }
 
     /// Ends it: the caller reports it from here on.

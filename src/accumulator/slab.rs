@@ -35,6 +35,12 @@ impl Slab {
         Slab { data: data.unwrap_or_else(|| zeroed(size)), size, len: 0, leader }
     }
 
+    /// A slab that is full from the start.
+    pub(super) fn filled(data: Box<[u8]>, leader: i32) -> Slab {
+        let len = data.len();
+        Slab { data, size: len, len, leader }
+    }
+
     /// The records' bytes.
     pub fn bytes(&self) -> &[u8] {
         self.data.get(..self.len).unwrap_or_default()

@@ -188,7 +188,7 @@ impl Line {
         size <= self.limit - self.used
     }
 
-    fn charge(&mut self, leader: i32, size: usize) {
+    pub(super) fn charge(&mut self, leader: i32, size: usize) {
         self.used += size;
         self.leader(leader).used += size;
         debug_assert!(self.used <= self.limit);

@@ -97,7 +97,7 @@ pub(super) struct Back {
 }
 
 impl Back {
-    pub(super) fn new(partition: Arc<Partition>) -> Back {
+    pub(super) fn new(partition: Arc<Partition>, topic_id: [u8; 16]) -> Back {
         Back {
             partition,
             retries: VecDeque::new(),
@@ -110,7 +110,7 @@ impl Back {
             sequence: PartitionSequence::default(),
             known_at: None,
             wants_id: false,
-            topic_id: [0; 16],
+            topic_id,
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::audit::Audit;
 use super::handlers::{self, Call};
 use super::log::{Record, StoredBatch};
 use super::topics::{Partition, Topic, Topics, invalid};
@@ -146,6 +147,9 @@ pub struct Cluster {
     pub default_partitions: i32,
     pub(super) id: String,
     next_producer_id: i64,
+    next_epoch: i16,
+    /// What came under which identity.
+    pub audit: Audit,
     brokers: Vec<Broker>,
     api_versions: BTreeMap<i16, (i16, i16)>,
     errors: BTreeMap<i16, VecDeque<i16>>,
@@ -168,6 +172,8 @@ impl Cluster {
             default_partitions: 1,
             id: format!("mock-{:08x}", rng.below(1 << 32)),
             next_producer_id: FIRST_PRODUCER_ID,
+            next_epoch: 0,
+            audit: Audit::default(),
             brokers: (1..=brokers).map(|id| Broker { id, ..Broker::default() }).collect(),
             api_versions: handlers::advertised().collect(),
             errors: BTreeMap::new(),
@@ -367,6 +373,12 @@ impl Cluster {
         Ok(())
     }
 
+    /// Takes back what is left of [`Cluster::push_partition_errors`].
+    pub fn clear_partition_errors(&mut self, topic: &str, index: i32) -> Result<()> {
+        self.topics.known_partition(topic, index)?.errors.clear();
+        Ok(())
+    }
+
     /// Creates a topic; `None`: of as many partitions as topics have by default.
     pub fn create_topic(&mut self, name: &str, partitions: Option<i32>) -> Result<()> {
         let topic = self.new_topic(name, partitions, None)?;
@@ -440,9 +452,15 @@ impl Cluster {
         }
     }
 
-    pub(super) fn new_producer_id(&mut self) -> i64 {
+    /// A producer id that nobody has, and its epoch.
+    pub(super) fn new_producer_id(&mut self) -> (i64, i16) {
         self.next_producer_id += 1;
-        self.next_producer_id - 1
+        (self.next_producer_id - 1, std::mem::take(&mut self.next_epoch))
+    }
+
+    /// The epoch that comes with the next producer id; after that it is 0 again.
+    pub fn set_next_epoch(&mut self, epoch: i16) {
+        self.next_epoch = epoch;
     }
 
     /// A topic.

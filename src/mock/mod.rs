@@ -7,6 +7,7 @@
 //! lock that the server's thread also takes for each request, so that what a call did is what the
 //! next request meets. It imports the protocol and never the client.
 
+pub mod audit;
 pub mod cluster;
 mod connection;
 mod handlers;
@@ -241,6 +242,11 @@ impl MockCluster {
     /// Why connections were closed by the cluster itself, oldest first.
     pub fn complaints(&self) -> Vec<String> {
         self.shared.cluster().complaints().map(str::to_owned).collect()
+    }
+
+    /// Batches that came with the identity of others: see [`audit`].
+    pub fn contradictions(&self) -> Vec<String> {
+        self.shared.cluster().audit.contradictions().to_vec()
     }
 
     /// How many connections to a broker are open; node 0: to all.

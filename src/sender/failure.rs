@@ -145,7 +145,7 @@ impl<S: Selectable> Sender<S> {
 
     /// Reports a failure. In flight means written, at least in part; what an earlier attempt left
     /// open stays open.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         batch: Outgoing,
         code: Status,

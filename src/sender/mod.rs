@@ -7,6 +7,7 @@
 
 mod cluster;
 mod control;
+mod cut;
 mod end;
 mod failure;
 mod identity;
@@ -185,8 +186,9 @@ impl<S: Selectable> Sender<S> {
             // Whoever made the partition may have read an older snapshot than the one that was
             // followed last.
             self.backs.receive(listed, now, |partition| {
-                let leader = leader_of(&metadata.snapshot(), partition);
-                partition.set_leader(accumulator.pool(), leader);
+                let cluster = metadata.snapshot();
+                partition.set_leader(accumulator.pool(), leader_of(&cluster, partition));
+                cluster.topic(&partition.topic).map_or([0; 16], |topic| topic.id)
             });
         }
         self.inbox = inbox;

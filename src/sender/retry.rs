@@ -29,8 +29,7 @@ pub struct BatchFacts {
     pub count: u32,
     /// An earlier attempt may have been written.
     pub maybe_written: bool,
-    /// The answer says of some of its records, not of all, that they are at fault (KIP-467), and
-    /// the others are to be sent again.
+    /// The answer says which of its records are at fault (KIP-467).
     pub culprits: bool,
     /// No batch in front of it lacks an outcome.
     pub oldest: bool,
@@ -59,7 +58,8 @@ pub enum Outcome {
     },
     /// Send it again in pieces: it is too large.
     Split,
-    /// Fail the records at fault and send the others again.
+    /// Fail the records at fault, each with the broker's words, and send the others again
+    /// (`reject.batch.on.record.error`: fail them too).
     DropCulprits,
     /// Report it as failed.
     Fail {

@@ -1,6 +1,7 @@
 //! What becomes of a batch that was answered, or not: the pure function decides, this does it.
 
 use super::Sender;
+use super::cut::culprits;
 use super::retry::{BatchFacts, Mode, Outcome, decide};
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::outgoing::Outgoing;
@@ -49,15 +50,15 @@ impl<S: Selectable> Sender<S> {
                 let backoff = self.backoff(batch.history.attempts);
                 self.backs.reenqueue(batch, now.after(backoff));
             }
-            // Nothing of such a batch is in the log.
-            Outcome::Split | Outcome::DropCulprits => {
-                self.backs.lost(slot, number, facts.maybe_written);
-                self.fail_answered(batch, code, now);
-            }
+            Outcome::Split => self.split(batch, now),
+            Outcome::DropCulprits => self.drop_culprits(batch, code, answer, now),
             Outcome::Fail { maybe_written } => {
                 batch.history.maybe_written = maybe_written;
                 self.backs.lost(slot, number, maybe_written);
                 match answer {
+                    Some(_) if code == ErrorCode::MESSAGE_TOO_LARGE => {
+                        self.fail_too_large(batch, now);
+                    }
                     Some(_) => self.fail_answered(batch, code, now),
                     None => self.fail_unanswered(batch, code, now),
                 }
@@ -77,17 +78,13 @@ impl<S: Selectable> Sender<S> {
     ) -> (BatchFacts, Mode) {
         let mode = if batch.identity.is_some() { Mode::Idempotent } else { Mode::Plain };
         let (oldest, behind_gap) = self.backs.position(batch.partition.slot, batch.number);
-        let some_are_at_fault = |answer: &PartitionProduceResponse| {
-            let named = answer.record_errors.len();
-            named > 0 && named < batch.count() as usize
-        };
+        let named = answer.map_or(0, |answer| culprits(answer, batch.count()).len());
         let facts = BatchFacts {
             attempts: batch.history.attempts,
             retries: self.parts.settings.retries,
             count: batch.count(),
             maybe_written: batch.history.maybe_written,
-            culprits: !self.parts.settings.reject_batch_on_record_error
-                && answer.is_some_and(some_are_at_fault),
+            culprits: named > 0,
             oldest,
             behind_gap,
         };

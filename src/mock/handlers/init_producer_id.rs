@@ -18,8 +18,8 @@ pub fn handle(
         pushed => pushed,
     };
     let response = if error_code.is_none() {
-        let producer_id = cluster.new_producer_id();
-        InitProducerIdResponse { producer_id, ..Default::default() }
+        let (producer_id, producer_epoch) = cluster.new_producer_id();
+        InitProducerIdResponse { producer_id, producer_epoch, ..Default::default() }
     } else {
         InitProducerIdResponse { error_code, producer_epoch: -1, ..Default::default() }
     };

@@ -82,6 +82,9 @@ fn one_topic(
     } else {
         (wanted.name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
+    for batch in &wanted.partitions {
+        cluster.audit.note(&name, batch.index, batch.records.as_ref());
+    }
     let mut topic = cluster.topics.get_mut(&name);
     let answers =
         wanted.partitions.into_iter().map(|batch| match (refused, topic.as_deref_mut()) {
