@@ -189,6 +189,13 @@ pub static DEFINITIONS: &[Definition] = &[
          again, even if nothing has failed."),
     now("metadata.max.idle.ms", &[], Millis(5000, I64), "300000", Low,
         "How long a topic that nobody sends to is remembered and refreshed (KIP-526)."),
+    now("metadata.recovery.strategy", &[], OneOf(&["rebootstrap", "none"]), "rebootstrap", Low,
+        "What to do when no broker that the metadata names can be reached, when a broker demands \
+         it, or after metadata.recovery.rebootstrap.trigger.ms. rebootstrap: bootstrap.servers are \
+         looked up and asked again (KIP-899, KIP-1102); none: the known brokers are tried on."),
+    now("metadata.recovery.rebootstrap.trigger.ms", &[], Millis(0, I64), "300000", Low,
+        "How long metadata may be wanted in vain before every connection is closed and \
+         bootstrap.servers are asked again (KIP-1102)."),
     now("reconnect.backoff.ms", &[], Millis(0, I64), "50", Low,
         "The wait before a lost broker is connected to again; doubles with each failure up to \
          reconnect.backoff.max.ms, 20 % more or less at random (KIP-144)."),
@@ -252,10 +259,6 @@ pub static DEFINITIONS: &[Definition] = &[
     later("statistics.interval.ms", &[], &["0"], High, "read producer_get_counters() instead"),
     later("client.dns.lookup", &[], &["use_all_dns_ips"], Medium,
         "all addresses of a name are tried, and names are not made canonical"),
-    later("metadata.recovery.strategy", &[], &["none"], Low,
-        "bootstrap.servers are not asked again once the cluster is known"),
-    later("metadata.recovery.rebootstrap.trigger.ms", &[], &["300000"], Low,
-        "bootstrap.servers are not asked again once the cluster is known"),
     later("socket.keepalive.enable", &[], &["true"], Low, "keepalive is always on"),
     later("socket.nagle.disable", &[], &["true"], Low, "small writes are never held back"),
     later("socket.timeout.ms", &[], &[], Low, "set request.timeout.ms"),

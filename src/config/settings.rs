@@ -72,6 +72,10 @@ pub struct Settings {
     pub metadata_max_age: Duration,
     /// `metadata.max.idle.ms`.
     pub metadata_max_idle: Duration,
+    /// `metadata.recovery.strategy` is `rebootstrap`.
+    pub metadata_rebootstrap: bool,
+    /// `metadata.recovery.rebootstrap.trigger.ms`.
+    pub rebootstrap_trigger: Duration,
     /// `max.in.flight.requests.per.connection`.
     pub max_in_flight: usize,
     /// `enable.idempotence`, off if its default gave way.
@@ -155,6 +159,8 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
         connections_max_idle: rules.unless_off("connections.max.idle.ms").map(duration),
         metadata_max_age: rules.millis("metadata.max.age.ms"),
         metadata_max_idle: rules.millis("metadata.max.idle.ms"),
+        metadata_rebootstrap: rules.text("metadata.recovery.strategy") == "rebootstrap",
+        rebootstrap_trigger: rules.millis("metadata.recovery.rebootstrap.trigger.ms"),
         max_in_flight,
         enable_idempotence,
         allow_reordering,

@@ -1,13 +1,16 @@
-//! What the sender does about metadata: asks for it, follows what it says of brokers and leaders.
+//! What the sender does about metadata: asks for it, follows what it says of brokers and leaders,
+//! and goes back to the bootstrap servers when the brokers it names are of no use any more
+//! (KIP-899, KIP-1102).
 
 use super::Sender;
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::front::Partition;
 use crate::clock::Instant;
 use crate::config::Settings;
+use crate::log::Level;
 use crate::metadata::Cluster;
 use crate::network::{Selectable, bootstrap_node_id};
-use crate::protocol::api::{ApiKey, Message, Request};
+use crate::protocol::api::{ApiKey, ErrorCode, Message, Request};
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse,
 };
@@ -15,15 +18,30 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Whom the client may connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nodes {
+    /// The brokers of the metadata.
+    Brokers,
+    /// Those and the bootstrap servers: none of them can be reached, or there are none yet.
+    All,
+    /// The bootstrap servers alone: what the metadata says is not to be trusted.
+    Bootstrap,
+}
+
 impl<S: Selectable> Sender<S> {
     /// Sends a metadata request that is due, and follows a snapshot that has changed.
     pub(super) fn follow_metadata(&mut self, now: Instant) {
         self.ask_for_leaders(now);
+        if self.rebootstrap_at() <= now {
+            let limit = self.parts.settings.rebootstrap_trigger.as_millis();
+            self.rebootstrap(&format!("no broker has answered for metadata for {limit} ms"), now);
+        }
         if self.metadata_token.is_none() {
             self.request_metadata(now);
         }
         if self.parts.metadata.version() != self.metadata_version {
-            self.bootstrapping = false;
+            self.from_whom = Nodes::Brokers;
             self.follow_nodes();
             self.follow_leaders();
         }
@@ -44,14 +62,38 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Tells the client who there is: the brokers of the metadata; while bootstrapping, the
-    /// bootstrap servers too.
+    /// Tells the client who there is.
     pub(super) fn follow_nodes(&mut self) {
         let cluster = self.parts.metadata.snapshot();
         let brokers = cluster.nodes.iter().map(|node| (node.id, Arc::clone(&node.host), node.port));
-        let servers = self.bootstrapping.then(|| bootstrap_nodes(&self.parts.settings));
+        let brokers = brokers.filter(|_| self.from_whom != Nodes::Bootstrap);
+        let servers =
+            (self.from_whom != Nodes::Brokers).then(|| bootstrap_nodes(&self.parts.settings));
         let nodes: Vec<_> = brokers.chain(servers.into_iter().flatten()).collect();
         self.parts.client.set_nodes(&nodes);
+    }
+
+    /// When metadata has been wanted in vain for too long; `NEVER` if it has not, or it is not to
+    /// matter.
+    pub(super) fn rebootstrap_at(&self) -> Instant {
+        let settings = &self.parts.settings;
+        let since = self.metadata_wanted_since.filter(|_| settings.metadata_rebootstrap);
+        since.map_or(Instant::NEVER, |since| since.after(settings.rebootstrap_trigger))
+    }
+
+    /// Starts over: every connection is closed, and the bootstrap servers are looked up again.
+    /// Topics, and what is queued for them, stay.
+    fn rebootstrap(&mut self, why: &str, now: Instant) {
+        self.parts.logger.log(Level::Warning, "sender", || {
+            format!("the bootstrap servers are asked again: {why}")
+        });
+        for node in self.parts.client.nodes().to_vec() {
+            self.parts.client.disconnect(node, why);
+        }
+        self.from_whom = Nodes::Bootstrap;
+        self.metadata_wanted_since = Some(now);
+        self.follow_nodes();
+        self.parts.metadata.request_update();
     }
 
     /// Every partition learns its leader of now; what is ready moves to it, what backs off from an
@@ -78,6 +120,7 @@ impl<S: Selectable> Sender<S> {
         if self.parts.metadata.next_due() > now {
             return;
         }
+        self.metadata_wanted_since.get_or_insert(now);
         let Some(node) = self.parts.client.least_loaded_node(now) else {
             return self.no_node(now);
         };
@@ -132,8 +175,9 @@ impl<S: Selectable> Sender<S> {
         for node in nodes {
             client.ready(node, now);
         }
-        if !reachable && !self.bootstrapping {
-            self.bootstrapping = true;
+        let may = self.parts.settings.metadata_rebootstrap;
+        if !reachable && may && self.from_whom == Nodes::Brokers {
+            self.from_whom = Nodes::All;
             self.follow_nodes();
             self.request_metadata(now);
         }
@@ -145,10 +189,16 @@ impl<S: Selectable> Sender<S> {
             Ok(response) => {
                 let throttle = response.throttle_time_ms;
                 self.parts.client.throttle(node, ApiKey::Metadata, version, throttle, now);
+                let required = response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED;
                 // A refusal is logged there.
-                if self.parts.metadata.on_response(&response, now).is_ok() && self.bootstrapping {
-                    self.bootstrapping = false;
-                    self.follow_nodes();
+                if self.parts.metadata.on_response(&response, now).is_ok() {
+                    self.metadata_wanted_since = None;
+                    if self.from_whom != Nodes::Brokers {
+                        self.from_whom = Nodes::Brokers;
+                        self.follow_nodes();
+                    }
+                } else if required && self.parts.settings.metadata_rebootstrap {
+                    self.rebootstrap(&format!("node {node} says that it has to be"), now);
                 }
             }
             Err(error) => {

@@ -32,7 +32,7 @@ use crate::network::{
 use crate::protocol::api::ApiKey;
 use crate::rng::Rng;
 use bytes::Bytes;
-use cluster::{bootstrap_nodes, leader_of};
+use cluster::{Nodes, bootstrap_nodes, leader_of};
 use crossbeam::channel::Receiver;
 use foldhash::fast::FixedState;
 use identity::ProducerId;
@@ -79,8 +79,10 @@ pub struct Sender<S: Selectable> {
     /// The answers of metadata after which partitions without leader were asked for last.
     metadata_answers: u64,
     producer_id: ProducerId,
-    /// The client knows the bootstrap servers, beside the brokers of the metadata if there are any.
-    bootstrapping: bool,
+    /// Whom the client may connect to.
+    from_whom: Nodes,
+    /// Since when metadata is wanted and does not come.
+    metadata_wanted_since: Option<Instant>,
     /// When to give spare memory back to the system.
     trim_at: Instant,
     next_token: u64,
@@ -115,7 +117,8 @@ impl<S: Selectable> Sender<S> {
             metadata_token: None,
             metadata_version: 0,
             metadata_answers: 0,
-            bootstrapping: true,
+            from_whom: Nodes::All,
+            metadata_wanted_since: None,
             trim_at: Instant::NEVER,
             next_token: 1,
             closing: false,
@@ -282,7 +285,13 @@ impl<S: Selectable> Sender<S> {
         let metadata = if metadata <= now { Instant::NEVER } else { metadata };
         let producer_id = self.producer_id_due();
         let producer_id = if producer_id <= now { Instant::NEVER } else { producer_id };
-        let deadline = self.backs.next_deadline().min(metadata).min(producer_id).min(self.trim_at);
+        let deadline = self
+            .backs
+            .next_deadline()
+            .min(metadata)
+            .min(producer_id)
+            .min(self.trim_at)
+            .min(self.rebootstrap_at());
         let inbox = self.parts.accumulator.inbox();
         let may_sleep = inbox.prepare_to_wait(deadline) && self.parts.control.is_empty();
         let timeout = match (may_sleep, deadline) {
