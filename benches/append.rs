@@ -106,6 +106,7 @@ impl Bench {
             headers: &[],
             timestamp_ms: None,
             tag,
+            timeout_ms: 0,
         };
         let partition = &self.partitions[usize::try_from(partition).unwrap_or(0)];
         let appended = partition.try_append(&self.context, &record, self.clock.reading());

@@ -289,8 +289,6 @@ static void records(void) {
       {{.topic = good, .reserved = 1}, bad, {"reserved", "0"}},
       {{.topic = good, .extension = &byte}, bad, {"extension"}},
       {{.topic = good, .timeout_ms = -1}, bad, {"timeout_ms", "-1"}},
-      {{.topic = good, .timeout_ms = 500}, PRODUCER_ERR_UNSUPPORTED,
-       {"timeout_ms", "500", "delivery.timeout.ms"}},
       {{.topic = good, .header_count = 1}, bad, {"headers", "NULL", "1"}},
       {{.topic = good, .headers = many, .header_count = SIZE_MAX / 2}, bad, {"headers"}},
       {{.topic = good, .headers = &null_key, .header_count = 1}, bad, {"headers[0].key", "null"}},

@@ -445,7 +445,7 @@ typedef struct {
   uint32_t flags;
   // Yours: a number, or a pointer cast to one; comes back in the delivery.
   uint64_t tag;
-  // 0: delivery.timeout.ms. This version has no timeouts of single records.
+  // Milliseconds from the call to the outcome; 0: delivery.timeout.ms.
   int32_t timeout_ms;
   // Always 0.
   uint32_t reserved;

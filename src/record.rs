@@ -2,6 +2,7 @@
 //! and the checks of what the caller names.
 
 use crate::error::{Error, Result, status};
+use std::time::Duration;
 
 /// Yours: a number, or a pointer cast to one; comes back in the delivery.
 pub type Tag = u64;
@@ -32,6 +33,18 @@ pub struct ProducerRecord<'a> {
     pub timestamp_ms: Option<i64>,
     /// Comes back in the delivery.
     pub tag: Tag,
+    /// From the call to the outcome, in milliseconds; 0: `delivery.timeout.ms`.
+    pub timeout_ms: u32,
+}
+
+impl ProducerRecord<'_> {
+    /// The same record when so much of its own timeout, if it has one, is over.
+    #[must_use]
+    pub fn after_waiting(&self, waited: Duration) -> Self {
+        let waited = u32::try_from(waited.as_millis()).unwrap_or(u32::MAX);
+        let least = self.timeout_ms.min(1);
+        Self { timeout_ms: self.timeout_ms.saturating_sub(waited).max(least), ..*self }
+    }
 }
 
 /// A partition of a topic by name.

@@ -101,6 +101,7 @@ fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64
             headers: &[],
             timestamp_ms: None,
             tag: number,
+            timeout_ms: 0,
         };
         let place = usize::try_from(number).unwrap() % partitions.len();
         let now = Reading { mono, wall_ms: 1_700_000_000_000 };

@@ -66,6 +66,7 @@ fn record<'a>(topic: &'a str, value: &'a [u8], tag: u64) -> ProducerRecord<'a> {
         headers: &[],
         timestamp_ms: None,
         tag,
+        timeout_ms: 0,
     }
 }
 
@@ -83,6 +84,7 @@ fn a_record_arrives_as_it_was_sent() {
         headers: &headers,
         timestamp_ms: Some(1_700_000_000_123),
         tag: 7,
+        timeout_ms: 0,
     };
     producer.send(&sent).unwrap();
     producer.flush(LONG).unwrap();

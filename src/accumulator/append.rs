@@ -127,10 +127,10 @@ impl Partition {
         self: &Arc<Self>,
         context: &AppendContext,
         record: &ProducerRecord<'_>,
-        wall_ms: i64,
+        now: Reading,
     ) -> Option<Pushed> {
         let mut appender = self.appender(context);
-        let pushed = appender.append_if_room(record, wall_ms);
+        let pushed = appender.append_if_room(record, now);
         appender.unlock();
         pushed
     }
@@ -220,14 +220,15 @@ impl<'a> Appender<'a> {
 
     /// See [`Partition::append_if_room`].
     #[inline(always)]
-    pub fn append_if_room(&mut self, record: &ProducerRecord<'_>, wall_ms: i64) -> Option<Pushed> {
+    pub fn append_if_room(&mut self, record: &ProducerRecord<'_>, now: Reading) -> Option<Pushed> {
         let payload_len = record_batch::payload_len(record.key, record.value, record.headers);
-        let timestamp = record.timestamp_ms.unwrap_or(wall_ms);
+        let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
         let (partition, context) = (self.partition, self.context);
         let front = self.front.get_or_insert_with(|| partition.front.lock());
         let limit = context.limit(front.muted);
         let open = front.open.as_mut()?;
-        if open.cut != context.cuts.current() {
+        if open.cut != context.cuts.current() || now.mono >= open.next_mark || record.timeout_ms > 0
+        {
             return None;
         }
         let bytes = open.push(record, payload_len, timestamp, limit).ok()?;
@@ -248,7 +249,7 @@ impl<'a> Appender<'a> {
     ) -> Result<Appended> {
         let payload_len = record_batch::payload_len(record.key, record.value, record.headers);
         self.context.check_size(payload_len)?;
-        if let Some(pushed) = self.append_if_room(record, now.wall_ms) {
+        if let Some(pushed) = self.append_if_room(record, now) {
             return Ok(Appended::Done(pushed));
         }
         let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
@@ -335,7 +336,7 @@ impl Slow<'_> {
         let (partition, context) = (*partition, *context);
         let Some(front) = front else { return Ok(Appended::BatchFull) };
         if let Some(bytes) = self.append_to_open(front, partition, context, claim) {
-            return Ok(done(front, partition, context, bytes, wake));
+            return Ok(self.done(front, partition, context, bytes, wake));
         }
         if front.shut {
             return Err(Error::new(status::CLOSED, "the producer is closed; make a new one"));
@@ -359,15 +360,13 @@ impl Slow<'_> {
                     full_at: context.limit(false),
                 });
                 // However large: the first record is what the slab was made for.
-                let pushed = open.push(self.record, self.payload_len, self.timestamp, usize::MAX);
-                let Ok(len) = pushed else {
+                let Ok(len) = self.push(&mut open, usize::MAX) else {
                     context.cuts.completed(open.cut);
                     return Err(Error::new(MESSAGE_TOO_LARGE, "the record cannot be encoded"));
                 };
+                let lingers = open.deadline > self.now;
                 front.open = Some(open);
-                if context.linger.is_zero() {
-                    *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
-                } else {
+                if lingers {
                     *wake |= front.list(partition, &context.inbox, Listing::Timed, deadline);
                     // A flush that ended this cut in between may have looked for what lingers
                     // before it could find this.
@@ -375,17 +374,20 @@ impl Slow<'_> {
                         *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
                     }
                 }
-                Ok(done(front, partition, context, BATCH_HEADER_LEN + len, wake))
+                Ok(self.done(front, partition, context, BATCH_HEADER_LEN + len, wake))
             }
             First::Wait { waiting, fresh } => {
                 if fresh && context.pool.closed() == 0 {
-                    // Nothing on its way would free any: the network thread has to end some
-                    // lingering.
+                    // Nothing on its way would free any: some lingering has to end.
                     *wake |= context.inbox.announce();
                 }
                 Ok(Appended::NoMemory(waiting))
             }
         }
+    }
+
+    fn push(&self, open: &mut OpenBatch, limit: usize) -> Result<usize, Full> {
+        open.push_timed(self.record, self.payload_len, self.timestamp, limit, self.now)
     }
 
     /// Into the open batch, grown if need be; else that one is closed, if there is one.
@@ -400,7 +402,7 @@ impl Slow<'_> {
         let open = front.open.as_mut()?;
         let mut full = false;
         while open.cut == context.cuts.current() {
-            match open.push(self.record, self.payload_len, self.timestamp, limit) {
+            match self.push(open, limit) {
                 Ok(len) => return Some(len),
                 Err(Full::Batch) => {
                     full = true;
@@ -418,12 +420,38 @@ impl Slow<'_> {
                     let Some(slab) = slab else { break };
                     open.move_tags(slab);
                 }
+                Err(Full::Deadlines) => {
+                    let count = open.deadlines_wanted();
+                    let Some(slab) = context.pool.grow_tags(count, &partition.leader) else {
+                        break;
+                    };
+                    open.move_deadlines(slab);
+                }
             }
         }
         let batch = front.close_open(self.now, full)?;
         *claim = Some(Claim::of_closer(&batch.body));
         front.closed.push_back(batch);
         None
+    }
+
+    /// The record is in the open batch, which is ready if that is full, does not linger, or has a
+    /// record that would not live to see the end of it.
+    fn done(
+        &self,
+        front: &mut Front,
+        partition: &Arc<Partition>,
+        context: &AppendContext,
+        bytes: usize,
+        wake: &mut bool,
+    ) -> Appended {
+        partition.count_one();
+        let open = front.open.as_ref();
+        let batch_full = open.is_some_and(OpenBatch::is_full);
+        if batch_full || open.is_some_and(|open| open.deadline <= self.now) {
+            *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
+        }
+        Appended::Done(Pushed { bytes, batch_full })
     }
 
     /// The size of a new batch's first slab: what the last ones were like, and not more than a
@@ -441,22 +469,6 @@ impl Slow<'_> {
         let size = pool.size_upto(wish.min(pool.limit() / 8));
         if size >= len && size <= pool.limit() { size } else { pool.size_for(len) }
     }
-}
-
-/// The record is in the open batch.
-fn done(
-    front: &mut Front,
-    partition: &Arc<Partition>,
-    context: &AppendContext,
-    bytes: usize,
-    wake: &mut bool,
-) -> Appended {
-    partition.count_one();
-    let batch_full = front.open.as_ref().is_some_and(OpenBatch::is_full);
-    if batch_full {
-        *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
-    }
-    Appended::Done(Pushed { bytes, batch_full })
 }
 
 /// One more slab for an open batch, of which `len` bytes are needed and up to `limit` may be used.

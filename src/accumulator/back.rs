@@ -101,10 +101,8 @@ impl Backs {
 
     /// How many batches of a partition are in flight.
     pub fn in_flight(&self, slot: u32) -> u32 {
-        self.backs
-            .get(slot as usize)
-            .and_then(Option::as_ref)
-            .map_or(0, |back| u32::try_from(back.in_flight.len()).unwrap_or(u32::MAX))
+        let back = self.backs.get(slot as usize).and_then(Option::as_ref);
+        back.map_or(0, |back| u32::try_from(back.in_flight.len()).unwrap_or(u32::MAX))
     }
 
     /// Takes note of a partition that its front has listed; `meet` is called for one that was never
@@ -116,7 +114,7 @@ impl Backs {
         meet: impl FnOnce(&Partition) -> [u8; 16],
     ) {
         let Listed { partition, deadline } = listed;
-        let slot = partition.slot;
+        let (slot, told) = (partition.slot, partition.told());
         let index = slot as usize;
         if self.backs.len() <= index {
             self.backs.resize_with(index + 1, || None);
@@ -126,6 +124,10 @@ impl Backs {
             let topic_id = meet(&partition);
             Back::new(partition, topic_id)
         });
+        if told != Instant::NEVER {
+            // What was filed for it may have been forgotten while the partition was idle.
+            self.file_expiry(slot, told.max(now));
+        }
         if deadline == Inbox::NOW {
             self.file_expiry(slot, now.after(self.limits.delivery_timeout));
             self.make_ready(slot);
@@ -566,6 +568,7 @@ mod tests {
                 headers: &[],
                 timestamp_ms: None,
                 tag: self.tag,
+                timeout_ms: 0,
             };
             let reading = Reading { mono: self.now, wall_ms: 0 };
             let partition = &self.partitions[partition];
@@ -795,7 +798,7 @@ mod tests {
             let (now, expiries) = (bench.now, bench.pass());
             let mut expired = Vec::new();
             for slot in expiries {
-                bench.backs.expire(slot, now, &mut expired);
+                bench.backs.expire(slot, now, bench.accumulator.cuts(), &mut expired);
             }
             assert_eq!(expired.is_empty(), now < opened.after(TIMEOUT));
             for batch in expired {
@@ -883,7 +886,7 @@ mod tests {
                     let expiries = bench.pass();
                     let now = bench.now;
                     for slot in expiries {
-                        bench.backs.expire(slot, now, &mut over);
+                        bench.backs.expire(slot, now, bench.accumulator.cuts(), &mut over);
                     }
                     for node in 1..=2 {
                         in_flight.extend(bench.drain(node));

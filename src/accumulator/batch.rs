@@ -8,10 +8,12 @@
 //! before: there is no other way to give it back.
 
 pub mod pieces;
+mod timed;
 
 use super::buffer_pool::BufferPool;
 use super::seal::{Seal, SealState, Sealing};
 use super::slab::{Slab, TagSlab};
+use super::times::Times;
 use crate::clock::Instant;
 use crate::error::Result;
 use crate::protocol::crc32c::{self, ShiftFactor};
@@ -20,7 +22,6 @@ use crate::record::{ProducerRecord, Tag};
 use bytes::Bytes;
 use std::iter;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Tags that live in the batch itself.
 const INLINE_TAGS: usize = 16;
@@ -55,6 +56,8 @@ struct Chain {
     /// `None` only while it is dropped.
     last: Option<Slab>,
     tags: Tags,
+    /// Deadlines of single records by place, if some beside the first has one.
+    own_deadlines: Option<TagSlab>,
     /// The bytes that the pool knows as those of a closed batch.
     closed: usize,
 }
@@ -67,7 +70,8 @@ impl Chain {
     /// From now on these bytes come back by themselves.
     fn close(&mut self) {
         let tags = self.tags.slab.as_ref().map_or(0, TagSlab::size);
-        self.closed = self.slabs().map(Slab::size).sum::<usize>() + tags;
+        let own = self.own_deadlines.as_ref().map_or(0, TagSlab::size);
+        self.closed = self.slabs().map(Slab::size).sum::<usize>() + tags + own;
         self.pool.close(self.closed);
     }
 }
@@ -97,6 +101,8 @@ pub struct Remains(Left);
 enum Left {
     All(Arc<BatchBody>),
     Tags(DetachedTags),
+    /// Some of a batch's records: where they are in it, if they are kept, and their tags.
+    Part(Option<Arc<BatchBody>>, Box<[u32]>, Box<[Tag]>),
 }
 
 impl Remains {
@@ -112,25 +118,52 @@ impl Remains {
         }
     }
 
+    /// Of the records at these places.
+    pub fn part(body: Arc<BatchBody>, places: Box<[u32]>, keep: bool) -> Remains {
+        let tags = places.iter().filter_map(|at| body.tags().get(*at as usize)).copied().collect();
+        Remains(Left::Part(Some(body).filter(|_| keep), places, tags))
+    }
+
     /// The records' tags, in order.
     pub fn tags(&self) -> &[Tag] {
         match &self.0 {
             Left::All(body) => body.tags(),
+            Left::Part(_, _, tags) => tags,
             Left::Tags(left) => left.tags.places().get(..left.count).unwrap_or_default(),
         }
     }
 
-    /// The records, if they are there still.
+    /// The batch they were in, if it is there still.
     pub fn records(&self) -> Option<&Arc<BatchBody>> {
         match &self.0 {
             Left::All(body) => Some(body),
+            Left::Part(body, ..) => body.as_ref(),
             Left::Tags(_) => None,
         }
+    }
+
+    /// The records as they were sent, in order, if they are there still.
+    pub fn walk(&self) -> impl Iterator<Item = RecordView<'_>> {
+        let mut places = match &self.0 {
+            Left::Part(_, places, _) => Some(places.iter().peekable()),
+            Left::All(_) | Left::Tags(_) => None,
+        };
+        let all = self.records().into_iter().flat_map(|body| body.records()).map_while(Result::ok);
+        (0..).zip(all).filter_map(move |(at, record)| match &mut places {
+            None => Some(record),
+            Some(places) => places.next_if(|place| **place == at).map(|_| record),
+        })
     }
 }
 
 impl Drop for Chain {
     fn drop(&mut self) {
+        if let Some(own) = self.own_deadlines.take() {
+            // Those of an open batch are not known as a closed one's.
+            let closed = own.size().min(self.closed);
+            self.closed -= closed;
+            self.pool.release(iter::empty(), Some(own), closed);
+        }
         let slabs = self.full.drain(..).chain(self.last.take());
         self.pool.release(slabs, self.tags.slab.take(), self.closed);
     }
@@ -145,6 +178,8 @@ pub(super) enum Full {
     Slab(usize),
     /// It needs a place for its tag.
     Tags,
+    /// It needs a place for its own deadline.
+    Deadlines,
 }
 
 /// What a batch is opened with.
@@ -170,6 +205,9 @@ pub(super) struct OpenBatch {
     pub(super) cut: u64,
     /// When its first record was appended.
     pub(super) created: Instant,
+    /// A record appended then or later gets a mark.
+    pub(super) next_mark: Instant,
+    times: Times,
     /// Until when it may linger.
     pub(super) deadline: Instant,
     full_at: usize,
@@ -188,13 +226,15 @@ impl OpenBatch {
         let Opening { pool, slab, cut, created, deadline, base_timestamp, full_at } = opening;
         let (full, tags) = (Vec::new(), Tags::default());
         OpenBatch {
-            chain: Chain { pool, full, last: Some(slab), tags, closed: 0 },
+            chain: Chain { pool, full, last: Some(slab), tags, own_deadlines: None, closed: 0 },
             count: 0,
             records_len: 0,
             base_timestamp,
             max_timestamp: base_timestamp,
             cut,
             created,
+            next_mark: Times::next_mark(created),
+            times: Times::new(created),
             deadline,
             full_at,
             summed: Summed::default(),
@@ -297,6 +337,7 @@ impl OpenBatch {
             max_timestamp,
             summed: self.summed,
             sealing: Sealing::claimed(),
+            times: self.times,
         };
         let (created, cut) = (self.created, self.cut);
         ProducerBatch { body: Arc::new(body), created, closed: now, cut, alone: None }
@@ -313,6 +354,7 @@ pub struct BatchBody {
     max_timestamp: i64,
     summed: Summed,
     sealing: Sealing,
+    times: Times,
 }
 
 impl BatchBody {
@@ -433,13 +475,6 @@ pub struct ProducerBatch {
     pub cut: u64,
     /// Set if a `send_sync` call waits for it.
     pub alone: Option<Alone>,
-}
-
-impl ProducerBatch {
-    /// When its records must have their outcome, with this `delivery.timeout.ms`.
-    pub fn expires(&self, timeout: Duration) -> Instant {
-        self.alone.map_or(self.created.after(timeout), |alone| alone.deadline)
-    }
 }
 
 #[cfg(test)]

@@ -136,6 +136,9 @@ pub struct Partition {
     /// The current leader, or -1: whose share of the memory its batches are. Changed under the
     /// pool's mutex.
     pub(super) leader: AtomicI32,
+    /// The earliest deadline of a record of its own that the network thread was told of since it
+    /// last looked, in microseconds.
+    told: AtomicU64,
     /// Records accepted. Changed under the front's lock.
     accepted: AtomicU64,
     pub(super) front: FrontLock<Front>,
@@ -158,6 +161,7 @@ impl Partition {
             index,
             slot,
             leader: AtomicI32::new(-1),
+            told: AtomicU64::new(u64::MAX),
             accepted: AtomicU64::new(0),
             front: FrontLock::new(front),
         }
@@ -173,6 +177,26 @@ impl Partition {
     pub fn set_leader(&self, pool: &BufferPool, leader: i32) {
         if self.leader() != leader {
             pool.move_leader(self.slot, &self.leader, leader);
+        }
+    }
+
+    /// Caller, after a record with a deadline of its own was appended: whether the network thread
+    /// must be told of it. It was told of an earlier one, unless that has passed: then it may have
+    /// looked already.
+    pub fn must_tell(&self, deadline: Instant, now: Instant) -> bool {
+        let told = self.told.fetch_min(deadline.0, Ordering::AcqRel);
+        told > deadline.0 || told <= now.0
+    }
+
+    /// The earliest deadline it was told of since it last looked; `NEVER` if none.
+    pub fn told(&self) -> Instant {
+        Instant(self.told.load(Ordering::Acquire))
+    }
+
+    /// Network thread, before it looks: it has to be told of what is appended from now on.
+    pub fn forget_told(&self) {
+        if self.told() != Instant::NEVER {
+            self.told.store(u64::MAX, Ordering::Release);
         }
     }
 
@@ -211,8 +235,9 @@ impl Partition {
         taken
     }
 
-    /// Network thread: moves every batch that has reached its deadline into `out`, the open one
-    /// too, whether sealed or not. What is listed stays listed, unless nothing is left.
+    /// Network thread: moves every batch with a record that has reached its deadline into `out`,
+    /// and whatever is in front of one, the open one too, whether sealed or not. What is listed
+    /// stays listed, unless nothing is left.
     pub fn try_expire(
         &self,
         now: Instant,
@@ -220,15 +245,26 @@ impl Partition {
         out: &mut Vec<ProducerBatch>,
     ) -> Expired {
         let Some(mut front) = self.front.try_lock_or_want() else { return Expired::Busy };
-        // All of them are looked at: one that somebody waits for may be due before those in front
-        // of it.
+        let due = |batch: &ProducerBatch| batch.expires(timeout) <= now;
+        let open_is_due =
+            front.open.as_ref().is_some_and(|open| open.next_deadline(timeout) <= now);
+        // What is in front of one that is due leaves with it: some of its records may stay, and
+        // they must not fall behind.
+        let count = match open_is_due {
+            true => front.closed.len(),
+            false => {
+                let some_may_stay = |batch: &ProducerBatch| batch.alone.is_none() && due(batch);
+                front.closed.iter().rposition(some_may_stay).map_or(0, |last| last + 1)
+            }
+        };
+        out.extend(front.closed.drain(..count));
+        // One that somebody waits for has no record that stays.
         for _ in 0..front.closed.len() {
             if let Some(batch) = front.closed.pop_front() {
-                let due = batch.expires(timeout) <= now;
-                if due { out.push(batch) } else { front.closed.push_back(batch) }
+                if due(&batch) { out.push(batch) } else { front.closed.push_back(batch) }
             }
         }
-        if front.open.as_ref().is_some_and(|open| open.created.after(timeout) <= now) {
+        if open_is_due {
             out.extend(front.close_open(now, false));
         }
         let next = front.next_expiry(timeout);
@@ -335,7 +371,7 @@ impl Front {
 
     fn next_expiry(&self, timeout: Duration) -> Option<Instant> {
         let closed = self.closed.iter().map(|batch| batch.expires(timeout)).min();
-        let open = self.open.as_ref().map(|open| open.created.after(timeout));
+        let open = self.open.as_ref().map(|open| open.next_deadline(timeout));
         closed.into_iter().chain(open).min()
     }
 

@@ -18,6 +18,7 @@ pub mod ring;
 pub mod seal;
 pub mod slab;
 pub mod ticket;
+pub mod times;
 mod turn;
 
 #[cfg(all(test, loom))]
@@ -149,9 +150,9 @@ impl RecordAccumulator {
         &self,
         partition: &Arc<Partition>,
         record: &ProducerRecord<'_>,
-        wall_ms: i64,
+        now: Reading,
     ) -> Option<Pushed> {
-        partition.append_if_room(&self.context, record, wall_ms)
+        partition.append_if_room(&self.context, record, now)
     }
 
     /// For a run of records for one partition: see [`Partition::appender`].

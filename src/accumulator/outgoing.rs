@@ -6,6 +6,7 @@
 
 use super::batch::pieces::Piece;
 use super::batch::{Alone, BatchBody, ProducerBatch};
+use super::cuts::Cuts;
 use super::front::Partition;
 use crate::clock::Instant;
 use crate::transactions::sequence::Identity;
@@ -28,6 +29,33 @@ pub struct Finished {
     pub cut: u64,
     /// Set if a `send_sync` call waits for it.
     pub alone: Option<Alone>,
+    /// The places of the records that are reported, ascending; `None`: all of them.
+    pub places: Option<Box<[u32]>>,
+}
+
+impl Finished {
+    /// Parts whose records follow each other without a gap, with the place of each one's first.
+    pub fn into_runs(self) -> Vec<(u32, Finished)> {
+        let Some(places) = &self.places else { return vec![(0, self)] };
+        let runs = places.chunk_by(|a, b| a + 1 == *b);
+        let run = |run: &[u32]| {
+            let (body, places) = (Arc::clone(&self.body), Some(run.into()));
+            let first = run.first().copied().unwrap_or(0);
+            (first, Finished { body, cut: self.cut, alone: self.alone, places })
+        };
+        runs.map(run).collect()
+    }
+}
+
+/// What of a batch has reached its deadline.
+#[derive(Debug)]
+pub enum Expiry {
+    /// Nothing.
+    Nothing,
+    /// Every record that has no outcome.
+    All,
+    /// The records at these places; not all.
+    Some(Box<[u32]>),
 }
 
 /// A batch on its way. Network thread only; written by the sender, read for a failure's
@@ -48,6 +76,10 @@ pub struct Outgoing {
     cut: u64,
     /// `None` once it is finished.
     body: Option<Arc<BatchBody>>,
+    /// The places of the records that have no outcome, ascending; `None`: all of them. The others
+    /// were reported when they reached their deadlines, and are sent all the same: brokers may know
+    /// the batch.
+    open: Option<Box<[u32]>>,
     size: usize,
     count: u32,
     last_resort: Arc<dyn LastResort>,
@@ -72,6 +104,7 @@ impl Outgoing {
             history: History::default(),
             cut,
             body: Some(body),
+            open: None,
             size,
             count,
             last_resort,
@@ -93,9 +126,66 @@ impl Outgoing {
         self.count
     }
 
-    /// When its records must have their outcome, with this `delivery.timeout.ms`.
+    /// How many of them have no outcome.
+    pub fn open_count(&self) -> u32 {
+        let open = self.open.as_ref().map(|open| u32::try_from(open.len()).unwrap_or(u32::MAX));
+        open.unwrap_or(self.count)
+    }
+
+    fn is_open(&self, place: u32) -> bool {
+        self.open.as_ref().is_none_or(|open| open.binary_search(&place).is_ok())
+    }
+
+    /// When the next of its records must have its outcome, with this `delivery.timeout.ms`.
     pub fn deadline(&self, timeout: Duration) -> Instant {
-        self.alone.map_or(self.created.after(timeout), |alone| alone.deadline)
+        match (&self.alone, &self.body) {
+            (Some(alone), _) => alone.deadline,
+            (None, Some(body)) => body.next_deadline(timeout, |place| !self.is_open(place)),
+            (None, None) => Instant::NEVER,
+        }
+    }
+
+    /// Whether the first of its records has a timeout of its own.
+    pub fn has_own_timeout(&self) -> bool {
+        let first = self.open.as_ref().and_then(|open| open.first()).copied().unwrap_or(0);
+        self.body.as_ref().is_some_and(|body| body.has_own_deadline(first))
+    }
+
+    /// What has reached its deadline.
+    pub fn expired(&self, now: Instant, timeout: Duration) -> Expiry {
+        let Some(body) = self.body.as_ref().filter(|_| self.deadline(timeout) <= now) else {
+            return Expiry::Nothing;
+        };
+        if self.alone.is_some() {
+            return Expiry::All;
+        }
+        let deadlines = (0..).zip(body.deadlines(timeout));
+        let dead: Box<[u32]> = deadlines
+            .filter(|(place, at)| *at <= now && self.is_open(*place))
+            .map(|(place, _)| place)
+            .collect();
+        match dead.len() == self.open_count() as usize {
+            true => Expiry::All,
+            false => Expiry::Some(dead),
+        }
+    }
+
+    /// Parts the records at these places, some of those that have no outcome, from the others: they
+    /// are to be reported. Nobody knows whether a broker has them, or gets them with the others.
+    pub fn part(&mut self, dead: Box<[u32]>, cuts: &Cuts) -> Outgoing {
+        cuts.opened(self.cut);
+        let left =
+            (0..self.count).filter(|at| self.is_open(*at) && dead.binary_search(at).is_err());
+        self.open = Some(left.collect());
+        Outgoing {
+            partition: Arc::clone(&self.partition),
+            alone: self.alone,
+            history: History { maybe_written: true, ..self.history.clone() },
+            body: self.body.clone(),
+            open: Some(dead),
+            last_resort: Arc::clone(&self.last_resort),
+            ..*self
+        }
     }
 
     /// Whether a broker may know it: it was written under its identity, and the outcome is open.
@@ -124,9 +214,43 @@ impl Outgoing {
         }
     }
 
+    /// Cuts out the records at these places, some of those that have no outcome: first what is
+    /// left, then they. The batch itself if somebody reads it at this moment.
+    pub fn without(
+        self,
+        dead: Box<[u32]>,
+        cuts: &Cuts,
+    ) -> Result<[Option<Outgoing>; 2], Box<Outgoing>> {
+        let reported = self.open.clone();
+        let cut = self.cut;
+        let pieces = self.into_pieces(|place, _| {
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            let is_in = |places: &[u32]| places.binary_search(&place).is_ok();
+            match &reported {
+                _ if is_in(&dead) => 1,
+                Some(open) if !is_in(open) => 2,
+                Some(_) | None => 0,
+            }
+        })?;
+        let mut pieces = pieces.into_iter();
+        let parts = [pieces.next(), pieces.next()];
+        // What was reported before has its outcome, and is sent no more.
+        pieces.for_each(|reported| drop(reported.finish()));
+        if parts.iter().all(Option::is_some) {
+            cuts.opened(cut);
+        }
+        Ok(parts)
+    }
+
     fn piece(&self, piece: Piece) -> Outgoing {
-        let Piece { body, first } = piece;
+        let Piece { body, places } = piece;
+        let open = self.open.as_ref().map(|open| {
+            let places = (0..).zip(&places).filter(|(_, old)| open.binary_search(old).is_ok());
+            places.map(|(new, _)| new).collect()
+        });
+        let first = places.first().copied().unwrap_or(0);
         Outgoing {
+            open,
             partition: Arc::clone(&self.partition),
             number: self.number + u64::from(first),
             identity: None,
@@ -147,7 +271,8 @@ impl Outgoing {
     }
 
     fn rest(&mut self) -> Option<Finished> {
-        Some(Finished { body: self.body.take()?, cut: self.cut, alone: self.alone })
+        let (body, places) = (self.body.take()?, self.open.take());
+        Some(Finished { body, cut: self.cut, alone: self.alone, places })
     }
 }
 

@@ -100,6 +100,7 @@ pub(super) fn record(value: &[u8], tag: Tag) -> ProducerRecord<'_> {
         headers: &[],
         timestamp_ms: None,
         tag,
+        timeout_ms: 0,
     }
 }
 

@@ -95,7 +95,10 @@ impl Delivery {
             base_offset: -1,
             append_time_ms: -1,
             failure: None,
-            remains: Remains::of(rest.body, keep_records),
+            remains: match rest.places {
+                None => Remains::of(rest.body, keep_records),
+                Some(places) => Remains::part(rest.body, places, keep_records),
+            },
             cut: rest.cut,
             sync_id: rest.alone.map_or(0, |alone| alone.sync_id),
         }

@@ -111,6 +111,10 @@ impl DeliveryQueue {
     /// Reports an outcome. Any thread; never blocks on user code.
     pub fn push(&self, delivery: Delivery) {
         let count = delivery.count() as u64;
+        if count == 0 {
+            // A piece of a batch all of whose records had reached their deadlines before.
+            return self.cuts.completed(delivery.cut);
+        }
         let counter = if delivery.status == status::OK { &self.acknowledged } else { &self.failed };
         let cut = delivery.cut;
         if delivery.sync_id != 0 {
@@ -418,6 +422,7 @@ mod tests {
                 headers: &[],
                 timestamp_ms: None,
                 tag,
+                timeout_ms: 0,
             };
             let reading = Reading { mono: Instant(1), wall_ms: 0 };
             let alone = Alone { sync_id, deadline: Instant::NEVER };

@@ -27,6 +27,7 @@ impl<'a> Columns<'a> {
                 headers: &[],
                 timestamp_ms: None,
                 tag: first_tag.wrapping_add(index as u64),
+                timeout_ms: 0,
             })
         })
     }

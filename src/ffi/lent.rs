@@ -134,7 +134,7 @@ fn walk(delivery: &Delivery) -> Walked {
     let mut header_counts = Vec::with_capacity(count);
     if let Some(body) = delivery.records() {
         // What was encoded here decodes; were it not so, the walk would end early.
-        for (record, tag) in body.records().map_while(Result::ok).zip(delivery.tags()) {
+        for (record, tag) in delivery.remains.walk().zip(delivery.tags()) {
             let before = headers.len();
             headers.extend(record.headers.map(|header| producer_header_t {
                 key: producer_slice_t::of(header.key),

@@ -6,7 +6,7 @@
 
 use super::convert::{array, borrowed, bytes, invalid};
 use super::types::*;
-use crate::error::{Error, Result, status};
+use crate::error::{Error, Result};
 use crate::record::{Header, ProducerRecord};
 use std::cell::Cell;
 use std::fmt;
@@ -99,7 +99,7 @@ pub(super) unsafe fn convert<'a>(
 ) -> Result<ProducerRecord<'a>> {
     if record.flags & !KNOWN_FLAGS != 0
         || record.reserved != 0
-        || record.timeout_ms != 0
+        || record.timeout_ms < 0
         || !record.extension.is_null()
         || (record.flags & PRODUCER_RECORD_HAS_TIMESTAMP != 0 && record.timestamp_ms < 0)
     {
@@ -117,6 +117,7 @@ pub(super) unsafe fn convert<'a>(
             timestamp_ms: (record.flags & PRODUCER_RECORD_HAS_TIMESTAMP != 0)
                 .then_some(record.timestamp_ms),
             tag: record.tag,
+            timeout_ms: record.timeout_ms.unsigned_abs(),
         })
     }
 }
@@ -136,18 +137,14 @@ fn reserved(record: &producer_record_t, place: Place) -> Error {
             format_args!("is {}: it must be 0, start from a zeroed record", record.reserved),
         );
     }
-    if record.timeout_ms != 0 {
-        let mut error = invalid(
+    if record.timeout_ms < 0 {
+        return invalid(
             Field(place, "timeout_ms"),
             format_args!(
-                "is {}: not available in this version; pass 0 and set delivery.timeout.ms",
+                "is {}: pass milliseconds, or 0 for delivery.timeout.ms",
                 record.timeout_ms
             ),
         );
-        if record.timeout_ms > 0 {
-            error.status = status::UNSUPPORTED;
-        }
-        return error;
     }
     if !record.extension.is_null() {
         let what = "is not NULL: this version knows no extensions, start from a zeroed record";

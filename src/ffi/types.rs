@@ -80,7 +80,7 @@ pub struct producer_record_t {
     pub flags: u32,
     /// Yours: a number, or a pointer cast to one; comes back in the delivery.
     pub tag: u64,
-    /// 0: delivery.timeout.ms. This version has no timeouts of single records.
+    /// Milliseconds from the call to the outcome; 0: delivery.timeout.ms.
     pub timeout_ms: i32,
     /// Always 0.
     pub reserved: u32,

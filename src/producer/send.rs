@@ -8,6 +8,7 @@ use crate::accumulator::append::{Appended, Pushed};
 use crate::accumulator::batch::Alone;
 use crate::accumulator::front::Partition;
 use crate::accumulator::ticket::Waiting;
+use crate::accumulator::times::own_deadline;
 use crate::clock::Reading;
 use crate::error::{Error, RETRIABLE, Result, status};
 use crate::partitioner::partition_for_key;
@@ -15,6 +16,7 @@ use crate::record::ProducerRecord;
 use crate::sender::Control;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// So many records of a batch call go under one reading of the clock and one lock at most.
 const LONGEST_RUN: usize = 64;
@@ -48,6 +50,14 @@ impl Attempt {
             Appended::BatchFull => Attempt::NoPartition,
         }
     }
+}
+
+/// A record that waits for memory.
+struct Later<'a> {
+    record: &'a ProducerRecord<'a>,
+    /// When its call began.
+    since: crate::clock::Instant,
+    alone: Option<Alone>,
 }
 
 impl Producer {
@@ -114,6 +124,9 @@ impl Producer {
         let mut wait = shared.wait_for(timeout);
         wait.check("the record's outcome")?;
         let timeout = match timeout {
+            Timeout::Default if record.timeout_ms > 0 => {
+                Duration::from_millis(record.timeout_ms.into())
+            }
             Timeout::Default => shared.settings.delivery_timeout,
             Timeout::After(duration) => duration,
         };
@@ -160,7 +173,7 @@ impl Shared {
         let appended = self.with_last(record.topic, |topic| {
             let (index, keyless) = self.choose(topic, record);
             let partition = topic.partition(index)?;
-            let pushed = self.accumulator.append_if_room(partition, record, reading.wall_ms)?;
+            let pushed = self.accumulator.append_if_room(partition, record, reading)?;
             if keyless {
                 self.count_sticky(topic, index, pushed);
             }
@@ -186,7 +199,7 @@ impl Shared {
                 let (at, keyless) = self.choose(topic, &record);
                 let same = at == index && record.topic == first.topic;
                 let pushed = match same {
-                    true => appender.append_if_room(&record, reading.wall_ms),
+                    true => appender.append_if_room(&record, reading),
                     false => None,
                 };
                 let Some(pushed) = pushed else {
@@ -246,7 +259,9 @@ impl Shared {
             Attempt::Done => Ok(true),
             Attempt::NoPartition => Ok(false),
             Attempt::NoMemory(waiting, index) => {
-                self.append_later(topic, record, wait, alone, waiting, index)
+                // The record's own timeout counts from the call.
+                let waits = Later { record, since: reading.mono, alone };
+                self.append_later(topic, waits, wait, waiting, index)
             }
         }
     }
@@ -265,12 +280,27 @@ impl Shared {
             None => self.accumulator.try_append(partition, record, reading)?,
             Some(alone) => self.append_alone(partition, record, reading, alone)?,
         };
-        if let Appended::Done(pushed) = appended
-            && keyless
-        {
-            self.count_sticky(topic, index, pushed);
+        if let Appended::Done(pushed) = appended {
+            if keyless {
+                self.count_sticky(topic, index, pushed);
+            }
+            self.tell_deadline(partition, record, reading);
         }
         Ok(Attempt::of(appended, index))
+    }
+
+    /// A record with a timeout of its own was appended: the network thread has to look in time.
+    fn tell_deadline(
+        &self,
+        partition: &Arc<Partition>,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+    ) {
+        if let Some(at) = own_deadline(record, reading.mono)
+            && partition.must_tell(at, reading.mono)
+        {
+            self.tell(Control::Expiry { slot: partition.slot, at });
+        }
     }
 
     /// A new batch is the moment to move on to another partition: the sticky one is asked before.
@@ -289,7 +319,10 @@ impl Shared {
                 true => self.accumulator.try_append(partition, record, reading)?,
             };
             match appended {
-                Appended::Done(pushed) => self.count_sticky(topic, index, pushed),
+                Appended::Done(pushed) => {
+                    self.count_sticky(topic, index, pushed);
+                    self.tell_deadline(partition, record, reading);
+                }
                 Appended::BatchFull => {
                     self.count_sticky(topic, index, Pushed { bytes: 0, batch_full: true });
                     may_open = true;
@@ -321,15 +354,17 @@ impl Shared {
     fn append_later(
         &self,
         topic: &Resolved,
-        record: &ProducerRecord<'_>,
+        later: Later<'_>,
         wait: &mut Wait,
-        alone: Option<Alone>,
         mut waiting: Waiting,
         mut index: i32,
     ) -> Result<bool> {
+        let Later { record, since, alone } = later;
         loop {
             self.wait_for_memory(&topic.topic.name, index, &waiting, wait)?;
-            match self.attempt(topic, record, self.clock.reading(), alone)? {
+            let reading = self.clock.reading();
+            let record = record.after_waiting(reading.mono.since(since));
+            match self.attempt(topic, &record, reading, alone)? {
                 Attempt::Done => return Ok(true),
                 Attempt::NoPartition => return Ok(false),
                 // The old one is kept until now: it held the memory that was granted.

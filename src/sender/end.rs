@@ -34,7 +34,7 @@ impl<S: Selectable> Sender<S> {
         let now = self.parts.clock.now();
         let mut count = 0;
         for batch in self.take_batches(partitions, close) {
-            count += u64::from(batch.count());
+            count += u64::from(batch.open_count());
             self.fail_aborted(batch, status, why, false, now);
         }
         count
@@ -72,7 +72,7 @@ impl<S: Selectable> Sender<S> {
         produces.sort_unstable_by_key(|(token, _)| *token);
         for (_, produce) in produces {
             for batch in produce.into_batches() {
-                count += u64::from(batch.count());
+                count += u64::from(batch.open_count());
                 self.fail_aborted(batch, status, why, true, now);
             }
         }

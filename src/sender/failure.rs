@@ -4,7 +4,8 @@
 use super::obstacle::{Circumstances, Named, count, what_it_means};
 use super::{Parts, Sender};
 use crate::accumulator::back::NO_LEADER;
-use crate::accumulator::outgoing::Outgoing;
+use crate::accumulator::front::Partition;
+use crate::accumulator::outgoing::{Finished, Outgoing};
 use crate::clock::Instant;
 use crate::delivery::{Delivery, Failure, Stage};
 use crate::error::{Error, MAYBE_PERSISTED, RETRIABLE, Status, status};
@@ -26,6 +27,7 @@ impl<S: Selectable> Sender<S> {
             Some(alone) => {
                 format!("its timeout of {} ms", millis(alone.deadline, batch.created))
             }
+            None if batch.has_own_timeout() => "its timeout_ms".into(),
             None => {
                 format!("delivery.timeout.ms={}", self.parts.settings.delivery_timeout.as_millis())
             }
@@ -157,8 +159,8 @@ impl<S: Selectable> Sender<S> {
         let history = &batch.history;
         let (topic, index) = (&batch.partition.topic, batch.partition.index);
         let maybe_written = history.maybe_written || stage == Stage::InFlight;
-        let records = count(batch.count() as usize, "record", "records");
-        let doubt = match (maybe_written, batch.count()) {
+        let records = count(batch.open_count() as usize, "record", "records");
+        let doubt = match (maybe_written, batch.open_count()) {
             (true, 1) => "it may have been written",
             (true, _) => "they may have been written",
             (false, 1) => "it was not written",
@@ -205,14 +207,18 @@ impl<S: Selectable> Sender<S> {
     ) {
         let partition = Arc::clone(&batch.partition);
         let Some(rest) = batch.finish() else { return };
-        self.parts.deliveries.push(Delivery {
-            status,
-            flags,
-            base_offset,
-            append_time_ms,
-            failure,
-            ..Delivery::new(&partition, rest, keep_records)
-        });
+        if base_offset >= 0 && rest.places.as_ref().is_some_and(|places| !places.is_empty()) {
+            self.deliver_runs(&partition, rest, base_offset, append_time_ms, keep_records);
+        } else {
+            self.parts.deliveries.push(Delivery {
+                status,
+                flags,
+                base_offset,
+                append_time_ms,
+                failure,
+                ..Delivery::new(&partition, rest, keep_records)
+            });
+        }
         let Parts { accumulator, deliveries, .. } = &self.parts;
         // Whoever waits for memory that only a poll can free is told so.
         if deliveries.is_polled()
@@ -220,6 +226,33 @@ impl<S: Selectable> Sender<S> {
             && accumulator.cuts().outstanding_upto(u64::MAX) == 0
         {
             accumulator.pool().alert();
+        }
+    }
+}
+
+impl<S: Selectable> Sender<S> {
+    /// Success of a batch of which some records were reported before: a delivery per run of the
+    /// others, since offsets are told by the first of a run.
+    fn deliver_runs(
+        &mut self,
+        partition: &Partition,
+        rest: Finished,
+        base_offset: i64,
+        append_time_ms: i64,
+        keep_records: bool,
+    ) {
+        let cut = rest.cut;
+        let runs = rest.into_runs();
+        // Before the first is taken over: a cut of which nothing is outstanding is done.
+        for _ in runs.iter().skip(1) {
+            self.parts.accumulator.cuts().opened(cut);
+        }
+        for (first, run) in runs {
+            self.parts.deliveries.push(Delivery {
+                base_offset: base_offset.saturating_add(i64::from(first)),
+                append_time_ms,
+                ..Delivery::new(partition, run, keep_records)
+            });
         }
     }
 }

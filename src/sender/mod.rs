@@ -207,7 +207,7 @@ impl<S: Selectable> Sender<S> {
             self.expire_in_flight(&expiries, now);
             for slot in expiries.drain(..) {
                 let mut failed = std::mem::take(&mut self.failed);
-                self.backs.expire(slot, now, &mut failed);
+                self.backs.expire(slot, now, self.parts.accumulator.cuts(), &mut failed);
                 for batch in failed.drain(..) {
                     self.fail_expired(batch, now, false);
                 }

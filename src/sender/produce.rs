@@ -3,7 +3,7 @@
 use super::Sender;
 use super::retry::maybe_written;
 use crate::accumulator::batch::BatchBody;
-use crate::accumulator::outgoing::Outgoing;
+use crate::accumulator::outgoing::{Expiry, Outgoing};
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::log::Level;
@@ -357,13 +357,19 @@ impl<S: Selectable> Sender<S> {
         for produce in self.produces.values_mut() {
             let looked_at = |entry: &&mut Entry| slots.binary_search(&entry.slot).is_ok();
             for entry in produce.entries.iter_mut().filter(looked_at) {
-                let Some(batch) = &entry.batch else { continue };
-                let deadline = batch.deadline(timeout);
-                if deadline <= now {
-                    expired.extend(entry.batch.take());
-                } else {
-                    self.backs.file_expiry(entry.slot, deadline);
+                let Some(batch) = &mut entry.batch else { continue };
+                match batch.expired(now, timeout) {
+                    Expiry::All => {
+                        expired.extend(entry.batch.take());
+                        continue;
+                    }
+                    Expiry::Nothing => {}
+                    // The request's end is the others' outcome.
+                    Expiry::Some(places) => {
+                        expired.push(batch.part(places, self.parts.accumulator.cuts()));
+                    }
                 }
+                self.backs.file_expiry(entry.slot, batch.deadline(timeout));
             }
         }
         expired.sort_by_key(|batch| (batch.partition.slot, batch.number));

@@ -144,7 +144,8 @@ pub fn cluster(brokers: i32, partitions: i32) -> MockCluster {
 /// A record of "t" without key.
 pub fn record(value: &[u8], tag: u64) -> ProducerRecord<'_> {
     let (topic, partition, key, timestamp_ms) = ("t", None, None, None);
-    ProducerRecord { topic, partition, key, value: Some(value), headers: &[], timestamp_ms, tag }
+    let (headers, timeout_ms, value) = (&[], 0, Some(value));
+    ProducerRecord { topic, partition, key, value, headers, timestamp_ms, tag, timeout_ms }
 }
 
 /// The same for a partition.

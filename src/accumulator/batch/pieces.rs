@@ -17,14 +17,14 @@ use std::sync::Arc;
 pub struct Piece {
     /// Its records, in the order they had.
     pub body: Arc<BatchBody>,
-    /// The place in the old batch of its first record.
-    pub first: u32,
+    /// The places that they had in the old batch, ascending.
+    pub places: Box<[u32]>,
 }
 
 /// What a piece is made of.
 #[derive(Default)]
 struct Material {
-    first: u32,
+    places: Vec<u32>,
     records: Vec<u8>,
     tags: Vec<Tag>,
     max_timestamp: i64,
@@ -68,8 +68,8 @@ impl BatchBody {
             }
             let Some(piece) = pieces.get_mut(at) else { continue };
             let timestamp = self.base_timestamp.wrapping_add(view.timestamp_delta);
+            piece.places.push(u32::try_from(index).unwrap_or(u32::MAX));
             if piece.tags.is_empty() {
-                piece.first = u32::try_from(index).unwrap_or(u32::MAX);
                 piece.max_timestamp = timestamp;
             }
             record.offset_delta = i32::try_from(piece.tags.len()).unwrap_or(i32::MAX);
@@ -97,12 +97,15 @@ impl BatchBody {
             .collect();
         let slabs = self.chain.full.drain(..).chain(self.chain.last.take());
         let closed = std::mem::take(&mut self.chain.closed);
-        pool.exchange(slabs, self.chain.tags.slab.take(), closed, (leader, charged));
+        let own = self.chain.own_deadlines.take();
+        let own_size = own.as_ref().map_or(0, TagSlab::size);
+        pool.exchange(slabs, self.chain.tags.slab.take(), closed - own_size, (leader, charged));
+        pool.release(std::iter::empty(), own, own_size);
         pieces
     }
 
     fn piece(&self, material: Material, leader: i32) -> Piece {
-        let Material { first, records, tags: numbers, max_timestamp } = material;
+        let Material { places, records, tags: numbers, max_timestamp } = material;
         let records_len = records.len();
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
         let mut tags = Tags::default();
@@ -112,7 +115,10 @@ impl BatchBody {
         }
         let last = Some(Slab::filled(records.into_boxed_slice(), leader));
         let pool = Arc::clone(&self.chain.pool);
-        let mut chain = Chain { pool, full: Vec::new(), last, tags, closed: 0 };
+        let (times, own) = self.times.of_some(self.own_deadlines(), places.iter().copied());
+        let own = Some(own).filter(|own| !own.is_empty());
+        let own_deadlines = own.map(|own| TagSlab::new(Some(own.into()), 0, leader));
+        let mut chain = Chain { pool, full: Vec::new(), last, tags, own_deadlines, closed: 0 };
         chain.close();
         let body = BatchBody {
             chain,
@@ -122,8 +128,9 @@ impl BatchBody {
             max_timestamp,
             summed: Summed::default(),
             sealing: Sealing::claimed(),
+            times,
         };
-        Piece { body: Arc::new(body), first }
+        Piece { body: Arc::new(body), places: places.into() }
     }
 }
 
@@ -200,7 +207,7 @@ mod tests {
                     );
                     let latest = contents(body).iter().map(|record| record.1).max();
                     assert_eq!(Some(body.max_timestamp()), latest);
-                    assert_eq!(u64::from(piece.first), body.tags()[0]);
+                    assert_eq!(u64::from(piece.places[0]), body.tags()[0]);
                 }
                 assert_eq!(bench.context.pool.closed(), bench.context.pool.used());
                 for piece in cut {
@@ -223,7 +230,7 @@ mod tests {
         let tags: Vec<&[u64]> = cut.iter().map(|piece| piece.body.tags()).collect();
         let rest: Vec<u64> = (0..20).filter(|tag| culprit(*tag as usize).is_none()).collect();
         assert_eq!(tags, [&rest[..], &[0], &[7], &[19]]);
-        assert_eq!(cut.iter().map(|piece| piece.first).collect::<Vec<_>>(), [1, 0, 7, 19]);
+        assert_eq!(cut.iter().map(|piece| piece.places[0]).collect::<Vec<_>>(), [1, 0, 7, 19]);
     }
 
     #[test]
