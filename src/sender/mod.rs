@@ -11,6 +11,9 @@ mod cut;
 mod end;
 mod failure;
 mod identity;
+#[cfg(feature = "mock")]
+#[cfg(test)]
+mod model;
 mod obstacle;
 mod produce;
 pub mod retry;
