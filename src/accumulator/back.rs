@@ -500,11 +500,12 @@ fn duration_us(duration: Duration) -> u64 {
 mod tests {
     use super::super::RecordAccumulator;
     use super::super::append::Appended;
+    use super::super::batch::Alone;
     use super::super::outgoing::Finished;
+    use super::super::testing::record;
     use super::*;
     use crate::clock::Reading;
     use crate::config::ProducerConfig;
-    use crate::record::ProducerRecord;
     use crate::sync::Wake;
     use std::collections::BTreeMap;
 
@@ -560,16 +561,7 @@ mod tests {
         }
 
         fn send(&mut self, partition: usize, value: &[u8]) -> u64 {
-            let record = ProducerRecord {
-                topic: "t",
-                partition: None,
-                key: None,
-                value: Some(value),
-                headers: &[],
-                timestamp_ms: None,
-                tag: self.tag,
-                timeout_ms: 0,
-            };
+            let record = record(value, self.tag);
             let reading = Reading { mono: self.now, wall_ms: 0 };
             let partition = &self.partitions[partition];
             let appended = self.accumulator.try_append(partition, &record, reading).unwrap();
@@ -807,6 +799,43 @@ mod tests {
         }
         assert!(bench.now.since(opened) <= TIMEOUT + Duration::from_millis(1));
         assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn a_longer_timeout_keeps_nobody_behind_it_waiting() {
+        let mut bench = Bench::new(1, &[("linger.ms", "0")], Order::OneInFlight);
+        let partition = Arc::clone(&bench.partitions[0]);
+        let alone = Alone { sync_id: 1, deadline: bench.now.after(100 * TIMEOUT) };
+        let appended = bench.accumulator.try_append_alone(
+            &partition,
+            &record(b"patient", 0),
+            Reading { mono: bench.now, wall_ms: 0 },
+            alone,
+        );
+        assert!(matches!(appended, Ok(Appended::Done { .. })));
+        bench.tag += 1;
+        bench.pass();
+        // What was filed for the first has gone by when the second comes.
+        let mut sent = Instant::NEVER;
+        let mut expired = Vec::new();
+        while expired.is_empty() {
+            bench.now = bench.backs.next_deadline();
+            let now = bench.now;
+            for slot in bench.pass() {
+                bench.backs.expire(slot, now, &mut expired);
+                if sent == Instant::NEVER {
+                    sent = now;
+                    bench.send(0, b"impatient");
+                }
+            }
+        }
+        assert_eq!(tags(&expired), [[1]]);
+        let took = bench.now.since(sent);
+        assert!(took <= TIMEOUT + Duration::from_millis(1), "{took:?}");
+        assert!(bench.backs.take_all(&partition, false, &mut expired));
+        for batch in expired {
+            bench.end(batch);
+        }
     }
 
     #[test]

@@ -25,7 +25,9 @@ impl Backs {
         let mut from_front = std::mem::take(&mut self.from_front);
         let mut next = match partition.try_expire(now, timeout, &mut from_front) {
             Expired::Busy => now.after(BUSY_RETRY),
-            Expired::Next(deadline) => deadline,
+            // A batch with a longer timeout of its own keeps the partition listed: what comes after
+            // it is not told of, and may be due before it.
+            Expired::Next(deadline) => deadline.min(now.after(timeout)),
         };
         self.adopt(&partition, &mut from_front, &mut waiting);
         self.from_front = from_front;
