@@ -5,8 +5,9 @@
 mod counter;
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A point of monotonic time, in microseconds since an arbitrary origin. Arithmetic saturates.
@@ -52,14 +53,34 @@ thread_local! {
     };
 }
 
+/// Blocks a thread for a [`Clock`] that is virtual: whoever moves that clock runs others meanwhile.
+pub trait Sleeper: Send + Sync {
+    /// Returns true once `moved` says so, false when `deadline` has passed before.
+    fn sleep(&self, clock: &Clock, deadline: Instant, moved: &dyn Fn() -> bool) -> bool;
+}
+
 /// What a virtual clock shows; whoever holds it moves it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct VirtualTime {
     monotonic_us: AtomicU64,
     wall_ms: AtomicI64,
+    sleeper: OnceLock<Arc<dyn Sleeper>>,
+}
+
+impl fmt::Debug for VirtualTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtualTime")
+            .field("monotonic_us", &self.monotonic_us)
+            .finish_non_exhaustive()
+    }
 }
 
 impl VirtualTime {
+    /// Who blocks threads from now on; without, a wait in virtual time takes real time. Once only.
+    pub fn set_sleeper(&self, sleeper: Arc<dyn Sleeper>) {
+        let _ = self.sleeper.set(sleeper);
+    }
+
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
@@ -83,6 +104,11 @@ impl Clock {
     /// A clock that shows what `time` says.
     pub fn virtual_time(time: Arc<VirtualTime>) -> Clock {
         Clock { time: Some(time) }
+    }
+
+    /// Who blocks the threads of a virtual clock; `None`: the system.
+    pub fn sleeper(&self) -> Option<&Arc<dyn Sleeper>> {
+        self.time.as_ref()?.sleeper.get()
     }
 
     /// Monotonic time.

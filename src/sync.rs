@@ -46,13 +46,17 @@ impl Signal {
     pub fn notify(&self) {
         *prim::guard(&self.generation) += 1;
         self.moved.notify_all();
+        #[cfg(test)]
+        notified::add();
     }
 
     /// Waits until the generation is no longer `seen` or `deadline` has passed; false on the
-    /// latter. With a virtual clock nothing ever blocks here: the `try_` half is driven by whoever
-    /// moves the clock.
+    /// latter. With a virtual clock it is whoever moves the clock that blocks and wakes.
     pub fn wait(&self, seen: u64, clock: &Clock, deadline: Instant) -> bool {
         front_lock::rank::assert_in_none();
+        if let Some(sleeper) = clock.sleeper() {
+            return sleeper.sleep(clock, deadline, &|| self.generation() != seen);
+        }
         let mut generation = prim::guard(&self.generation);
         while *generation == seen {
             let now = if deadline == Instant::NEVER { Instant::default() } else { clock.now() };
@@ -99,5 +103,24 @@ impl Latch {
                 return *prim::guard(&self.open);
             }
         }
+    }
+}
+
+/// How many signals a thread has moved: what a simulator need not look at is what did not move.
+#[cfg(test)]
+pub(crate) mod notified {
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add() {
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    /// Since the last call, by this thread.
+    pub(crate) fn take() -> u64 {
+        COUNT.take()
     }
 }

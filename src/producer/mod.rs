@@ -11,9 +11,15 @@ mod end;
 mod send;
 mod threads;
 mod topics;
+#[cfg(all(test, feature = "mock", not(loom)))]
+mod unstarted;
 mod wait;
 
 pub use send::Receipt;
+#[cfg(all(test, feature = "mock", not(loom)))]
+pub(crate) use threads::Outside;
+#[cfg(all(test, feature = "mock", not(loom)))]
+pub(crate) use unstarted::Roles;
 pub use wait::Timeout;
 
 use crate::accumulator::RecordAccumulator;

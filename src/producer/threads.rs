@@ -13,7 +13,9 @@ use crate::delivery::{DeliveryMode, DeliveryQueue};
 use crate::error::{Error, Result, status};
 use crate::log::{Level, LogQueue, Logger};
 use crate::metadata::{Metadata, MetadataConfig};
-use crate::network::{NetworkClient, NetworkConfig, Selectable, Selector, SystemResolver};
+use crate::network::{
+    NetworkClient, NetworkConfig, Resolver, Selectable, Selector, SystemResolver,
+};
 use crate::rng::Rng;
 use crate::sender::{Parts, Sender};
 use crate::sync::{Latch, Signal, Wake, lock};
@@ -29,6 +31,14 @@ const CALLBACK_THREAD: &str = "kafka-callback";
 /// Producers made so far in this process: where ids come from.
 static PRODUCERS: AtomicU64 = AtomicU64::new(1);
 
+/// What a producer takes from outside: time, chance, sockets and names.
+pub(crate) struct Outside<S: Selectable> {
+    pub clock: Clock,
+    pub rng: Arc<Rng>,
+    pub selector: S,
+    pub resolver: Box<dyn Resolver>,
+}
+
 /// Makes what a producer consists of and starts its threads.
 pub(super) fn start(
     settings: Settings,
@@ -37,11 +47,45 @@ pub(super) fn start(
     signal: Arc<Signal>,
     logger: Logger,
 ) -> Result<Producer> {
-    let clock = Clock::system();
-    let rng = Arc::new(Rng::system());
     let selector = Selector::new().map_err(|error| no_resource("a poll descriptor", &error))?;
+    let outside = Outside {
+        clock: Clock::system(),
+        rng: Arc::new(Rng::system()),
+        resolver: Box::new(SystemResolver::new(selector.waker())),
+        selector,
+    };
+    let (producer, sender) = assemble(settings, mode, logs, signal, &logger, outside)?;
+    let shared = Arc::clone(&producer.shared);
+    let started = start_callback_thread(&shared).and_then(|callback| {
+        lock(&producer.threads).extend(callback);
+        start_network_thread(&shared, sender, logger)
+    });
+    match started {
+        Ok(thread) => {
+            lock(&producer.threads).push(thread);
+            Ok(producer)
+        }
+        Err(error) => {
+            // The producer's drop joins what was started, and must not wait for what was not.
+            shared.network_done.set();
+            shared.deliveries.close();
+            shared.state.store(CLOSED, Ordering::Release);
+            Err(error)
+        }
+    }
+}
+
+/// A producer whose threads are not started.
+pub(super) fn assemble<S: Selectable>(
+    settings: Settings,
+    mode: DeliveryMode,
+    logs: Option<Arc<LogQueue>>,
+    signal: Arc<Signal>,
+    logger: &Logger,
+    outside: Outside<S>,
+) -> Result<(Producer, Sender<S>)> {
+    let Outside { clock, rng, selector, resolver } = outside;
     let waker: Arc<dyn Wake> = selector.waker();
-    let resolver = Box::new(SystemResolver::new(Arc::clone(&waker)));
     let client = NetworkClient::new(
         network_config(&settings),
         selector,
@@ -84,24 +128,7 @@ pub(super) fn start(
         network_done: Latch::default(),
         callback_done: Latch::default(),
     });
-    let producer = Producer { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) };
-    let started = start_callback_thread(&shared).and_then(|callback| {
-        lock(&producer.threads).extend(callback);
-        start_network_thread(&shared, sender, logger)
-    });
-    match started {
-        Ok(thread) => {
-            lock(&producer.threads).push(thread);
-            Ok(producer)
-        }
-        Err(error) => {
-            // The producer's drop joins what was started, and must not wait for what was not.
-            shared.network_done.set();
-            shared.deliveries.close();
-            shared.state.store(CLOSED, Ordering::Release);
-            Err(error)
-        }
-    }
+    Ok((Producer { shared, threads: Mutex::new(Vec::new()) }, sender))
 }
 
 fn start_callback_thread(shared: &Arc<Shared>) -> Result<Option<JoinHandle<()>>> {
@@ -113,8 +140,7 @@ fn start_callback_thread(shared: &Arc<Shared>) -> Result<Option<JoinHandle<()>>>
     let thread = Builder::new()
         .name(CALLBACK_THREAD.into())
         .spawn(move || {
-            inner.deliveries.run(&inner.clock);
-            inner.callback_done.set();
+            inner.run_callbacks();
         })
         .map_err(|error| no_resource("the callback thread", &error))?;
     Ok(Some(thread))
@@ -141,11 +167,24 @@ fn start_network_thread<S: Selectable + Send + 'static>(
                 let _ = catch_unwind(AssertUnwindSafe(|| sender.abort_everything(status::PANIC)));
                 inner.deliveries.close();
             }
-            // Callers that wait for memory or metadata learn of the end.
-            inner.wake_waiters();
-            inner.network_done.set();
+            inner.network_ended();
         })
         .map_err(|error| no_resource("the network thread", &error))
+}
+
+impl Shared {
+    /// What the callback thread does.
+    pub(super) fn run_callbacks(&self) {
+        self.deliveries.run(&self.clock);
+        self.callback_done.set();
+    }
+
+    /// The last thing that the network thread does.
+    pub(super) fn network_ended(&self) {
+        // Callers that wait for memory or metadata learn of the end.
+        self.wake_waiters();
+        self.network_done.set();
+    }
 }
 
 fn no_resource(what: &str, error: &std::io::Error) -> Error {
