@@ -25,5 +25,9 @@ pub mod protocol;
 pub mod record;
 pub mod rng;
 pub mod sender;
+#[cfg(feature = "mock")]
+#[cfg(not(loom))]
+#[cfg(test)]
+mod sim;
 pub mod sync;
 pub mod transactions;

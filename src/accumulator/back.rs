@@ -822,7 +822,7 @@ mod tests {
             bench.now = bench.backs.next_deadline();
             let now = bench.now;
             for slot in bench.pass() {
-                bench.backs.expire(slot, now, &mut expired);
+                bench.backs.expire(slot, now, bench.accumulator.cuts(), &mut expired);
                 if sent == Instant::NEVER {
                     sent = now;
                     bench.send(0, b"impatient");

@@ -379,6 +379,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Takes back the codes that were pushed and not used.
+    pub fn clear_errors(&mut self) {
+        self.errors.clear();
+        for topic in self.topics.iter_mut() {
+            topic.partitions.iter_mut().for_each(|partition| partition.errors.clear());
+        }
+    }
+
     /// Creates a topic; `None`: of as many partitions as topics have by default.
     pub fn create_topic(&mut self, name: &str, partitions: Option<i32>) -> Result<()> {
         let topic = self.new_topic(name, partitions, None)?;
@@ -461,6 +469,11 @@ impl Cluster {
     /// The epoch that comes with the next producer id; after that it is 0 again.
     pub fn set_next_epoch(&mut self, epoch: i16) {
         self.next_epoch = epoch;
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter()
     }
 
     /// A topic.
