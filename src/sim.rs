@@ -39,6 +39,7 @@ use faults::Faults;
 use net::Net;
 use plan::{Ending, Mode, Plan, Ways};
 use reader::Sink;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -99,6 +100,7 @@ fn world_of(
     net.latency_us = plan.latency_us / 2..plan.latency_us;
     net.room = plan.room;
     net.most_in_flight = match plan.mode {
+        Mode::Idempotent => 5,
         Mode::Ordered => 1,
         Mode::Unordered | Mode::Unacknowledged => usize::MAX,
     };
@@ -134,6 +136,8 @@ fn whole(world: &Arc<World>, seed: u64) -> Result<Report, String> {
     let (producer, mut sender, roles) =
         Producer::unstarted(&plan.config(), mode, &logger, outside).map_err(|e| e.to_string())?;
     let producer = Arc::new(producer);
+    // Its drop would wait for threads that nobody plays any more, unless all went well.
+    let kept = ManuallyDrop::new(Arc::clone(&producer));
     let _ = world.producer.set(Arc::downgrade(&producer));
     let _ = world.roles.set(roles.clone());
     start_tasks(world, &producer, seed);
@@ -146,10 +150,9 @@ fn whole(world: &Arc<World>, seed: u64) -> Result<Report, String> {
     }));
     let ended = ended.unwrap_or_else(|payload| Err(message_of(payload.as_ref())));
     if let Err(text) = world.failure().map_or(ended, Err) {
-        // Its drop would wait for threads that nobody plays any more.
-        std::mem::forget(producer);
         return Err(text);
     }
+    drop(ManuallyDrop::into_inner(kept));
     judge(world, &producer.counters())
 }
 
@@ -160,7 +163,7 @@ fn start_tasks(world: &Arc<World>, producer: &Arc<Producer>, seed: u64) {
         world: Arc::clone(world),
         producer: Arc::clone(producer),
         number,
-        rng: fastrand::Rng::with_seed(seed.wrapping_mul(1000) + number as u64),
+        rng: fastrand::Rng::with_seed(seed.wrapping_mul(1000).wrapping_add(number as u64)),
     };
     let mut rng = fastrand::Rng::with_seed(seed ^ 2);
     for number in 0..world.plan.callers {

@@ -84,7 +84,11 @@ impl Baton {
                 ME.set(number);
                 baton.await_turn(number);
                 let ended = baton.ended.load(Ordering::Acquire);
-                let result = if ended { Ok(()) } else { catch_unwind(AssertUnwindSafe(task)) };
+                let result = match ended {
+                    // What it holds goes while it has the baton.
+                    true => catch_unwind(AssertUnwindSafe(|| drop(task))),
+                    false => catch_unwind(AssertUnwindSafe(task)),
+                };
                 if let Err(payload) = result
                     && !payload.is::<Unwanted>()
                 {

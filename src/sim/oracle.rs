@@ -234,7 +234,7 @@ impl Oracle {
             let found = places.get(&id).map_or(&[][..], Vec::as_slice);
             self.check_fate(id, fate, found)?;
         }
-        if self.plan.mode == Mode::Ordered {
+        if matches!(self.plan.mode, Mode::Idempotent | Mode::Ordered) {
             self.check_order(&places)?;
         }
         Ok(())
@@ -281,6 +281,11 @@ impl Oracle {
         }
         if outcome.success && found.is_empty() {
             return Err(format!("{all}: acknowledged and lost"));
+        }
+        // A topic that was created again is another one.
+        let twice = found.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        if twice && self.plan.mode == Mode::Idempotent && !self.plan.weather.amnesia {
+            return Err(format!("{all}: written more than once"));
         }
         let at_its_offset = |(_, _, offset): &(usize, i32, i64)| *offset == outcome.offset;
         if outcome.success && outcome.offset >= 0 && !found.iter().any(at_its_offset) {

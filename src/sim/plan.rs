@@ -8,6 +8,8 @@ use std::time::Duration;
 /// What a run promises about order and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// In order, and once.
+    Idempotent,
     /// Not idempotent: in order, at least once.
     Ordered,
     /// `allow.reordering`: at least once.
@@ -86,7 +88,16 @@ impl Plan {
         let rng = &mut Rng::with_seed(seed);
         let mode = one_of(
             rng,
-            &[Mode::Ordered, Mode::Ordered, Mode::Ordered, Mode::Unordered, Mode::Unacknowledged],
+            &[
+                Mode::Idempotent,
+                Mode::Idempotent,
+                Mode::Idempotent,
+                Mode::Idempotent,
+                Mode::Ordered,
+                Mode::Ordered,
+                Mode::Unordered,
+                Mode::Unacknowledged,
+            ],
         );
         let ways = [Ways::Callback, Ways::Callback, Ways::Callback, Ways::SlowCallback];
         let ways = match rng.u32(0..12) {
@@ -121,14 +132,20 @@ impl Plan {
             request_timeout,
             delivery_timeout: (request_timeout + linger)
                 .max(ms(one_of(rng, &[0, 300, 1000, 3000, 10_000]))),
-            max_in_flight: one_of(rng, &[1, 2, 5, 5, 10]),
+            max_in_flight: match mode {
+                Mode::Idempotent => one_of(rng, &[1, 2, 5, 5]),
+                Mode::Ordered | Mode::Unordered | Mode::Unacknowledged => {
+                    one_of(rng, &[1, 2, 5, 10])
+                }
+            },
             batch_size,
             max_request_size,
             buffer_memory,
-            retries: one_of(rng, &[0, 1, 3, i32::MAX as u32, i32::MAX as u32, i32::MAX as u32]),
+            retries: one_of(rng, &[1, 3, i32::MAX as u32, i32::MAX as u32, i32::MAX as u32]),
             retry_backoff: ms(one_of(rng, &[0, 5, 30, 100])),
             acks: match mode {
                 Mode::Unacknowledged => "0",
+                Mode::Idempotent => "all",
                 Mode::Ordered | Mode::Unordered => one_of(rng, &["all", "all", "1"]),
             },
             value_size: one_of(rng, &[20, 100, 600]),
@@ -147,6 +164,7 @@ impl Plan {
             ("bootstrap.servers", servers.collect::<Vec<_>>().join(",")),
             ("client.id", "sim".into()),
             ("acks", self.acks.into()),
+            ("enable.idempotence", (self.mode == Mode::Idempotent).to_string()),
             ("allow.reordering", (self.mode == Mode::Unordered).to_string()),
             ("linger.ms", in_ms(self.linger)),
             ("batch.size", self.batch_size.to_string()),
