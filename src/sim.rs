@@ -149,9 +149,7 @@ fn whole(world: &Arc<World>, seed: u64) -> Result<Report, String> {
         ended
     }));
     let ended = ended.unwrap_or_else(|payload| Err(message_of(payload.as_ref())));
-    if let Err(text) = world.failure().map_or(ended, Err) {
-        return Err(text);
-    }
+    world.failure().map_or(ended, Err)?;
     drop(ManuallyDrop::into_inner(kept));
     judge(world, &producer.counters())
 }

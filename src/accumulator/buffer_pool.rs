@@ -245,7 +245,7 @@ impl BufferPool {
     pub(super) fn exchange(
         &self,
         slabs: impl Iterator<Item = Slab>,
-        tags: Option<TagSlab>,
+        tags: impl IntoIterator<Item = TagSlab>,
         closed: usize,
         (leader, pieces): (i32, usize),
     ) {
@@ -257,7 +257,7 @@ impl BufferPool {
                 state.line.refund(slab.leader, slab.size());
                 state.shelves.put_slab(slab, &mut garbage);
             }
-            if let Some(tags) = tags {
+            for tags in tags {
                 state.line.refund(tags.leader, tags.size());
                 state.shelves.put_tags(tags);
             }

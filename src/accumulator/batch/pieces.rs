@@ -98,9 +98,8 @@ impl BatchBody {
         let slabs = self.chain.full.drain(..).chain(self.chain.last.take());
         let closed = std::mem::take(&mut self.chain.closed);
         let own = self.chain.own_deadlines.take();
-        let own_size = own.as_ref().map_or(0, TagSlab::size);
-        pool.exchange(slabs, self.chain.tags.slab.take(), closed - own_size, (leader, charged));
-        pool.release(std::iter::empty(), own, own_size);
+        let tags = self.chain.tags.slab.take().into_iter().chain(own);
+        pool.exchange(slabs, tags, closed, (leader, charged));
         pieces
     }
 
