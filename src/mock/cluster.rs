@@ -379,14 +379,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes back the codes that were pushed and not used.
-    pub fn clear_errors(&mut self) {
-        self.errors.clear();
-        for topic in self.topics.iter_mut() {
-            topic.partitions.iter_mut().for_each(|partition| partition.errors.clear());
-        }
-    }
-
     /// Creates a topic; `None`: of as many partitions as topics have by default.
     pub fn create_topic(&mut self, name: &str, partitions: Option<i32>) -> Result<()> {
         let topic = self.new_topic(name, partitions, None)?;

@@ -117,6 +117,7 @@ impl Net {
         let nodes = self.cluster.brokers().len() as i32;
         for (name, count) in self.topics() {
             for index in 0..count {
+                self.cluster.clear_partition_errors(&name, index).unwrap();
                 let partition = self.cluster.topic(&name).unwrap().partition(index).unwrap();
                 if partition.leader < 0 {
                     let node = self.rng.i32(1..=nodes);
@@ -124,7 +125,6 @@ impl Net {
                 }
             }
         }
-        self.cluster.clear_errors();
     }
 
     fn mend(&mut self, mend: Mend) {
