@@ -472,3 +472,73 @@ fn s21_after_the_last_epoch_there_is_another_producer_id() {
     assert_eq!(ids, [(1000, max - 1), (1000, max), (1001, 0), (1001, 1)]);
     assert_eq!(log(&cluster, 0), [0, 3, 5, 7]);
 }
+
+#[test]
+fn a_partition_that_always_starts_over_leaves_the_others_alone() {
+    let cluster = cluster(1, 4);
+    let settings = [SINGLE, &[("delivery.timeout.ms", "1500"), ("request.timeout.ms", "500")]];
+    let (producer, outcomes) = known(&cluster, &settings.concat());
+    cluster.push_partition_errors("t", 0, &[59; 10_000]).unwrap();
+    send(&producer, 0, 1..20);
+    for tag in 100..400 {
+        send(&producer, 1 + tag as i32 % 3, tag..tag + 1);
+    }
+    // What is poisoned lives as long as it may.
+    outcomes.wait_for(301);
+    assert!((100..400).all(|tag| outcomes.of(tag).status == status::OK));
+    assert!((1..20).all(|tag| !outcomes.get().contains_key(&tag)));
+    for partition in 1..4 {
+        assert!(identities(&cluster, partition).iter().all(|id| (id.0, id.1) == (1000, 0)));
+        assert!(log(&cluster, partition).is_sorted());
+    }
+    let before = cluster.request_count(0, PRODUCE);
+    outcomes.wait_for(320);
+    assert!(cluster.request_count(0, PRODUCE) - before < 300, "it backs off");
+    for tag in 1..20 {
+        let outcome = outcomes.of(tag);
+        let expected = (status::DELIVERY_TIMED_OUT, 0);
+        assert_eq!((outcome.status, outcome.flags & MAYBE_PERSISTED), expected, "{outcome:?}");
+    }
+    // Not fatal.
+    cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
+    send(&producer, 0, 20..23);
+    producer.flush(LONG).unwrap();
+    assert_eq!(log(&cluster, 0), [0, 20, 21, 22]);
+    assert_settled(&producer);
+}
+
+#[test]
+fn leaders_that_move_take_the_sequence_with_them() {
+    let cluster = cluster(3, 1);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    for node in 1..=3 {
+        cluster.set_broker(node, true, false, 15, 0).unwrap();
+    }
+    for round in 0..12_u64 {
+        send(&producer, 0, 1 + round * 6..7 + round * 6);
+        cluster.set_leader("t", 0, 1 + round as i32 % 3).unwrap();
+    }
+    producer.flush(LONG).unwrap();
+    assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
+    assert_eq!(log(&cluster, 0), (0..73).collect::<Vec<_>>());
+    let ids = identities(&cluster, 0);
+    assert!(ids.iter().zip(0..).all(|(id, base)| *id == (1000, 0, base)), "{ids:?}");
+}
+
+#[test]
+fn throttling_pauses_a_node_and_fails_nothing() {
+    let cluster = cluster(1, 1);
+    let settings = [SINGLE, &[("delivery.timeout.ms", "5000"), ("request.timeout.ms", "400")]];
+    let (producer, outcomes) = known(&cluster, &settings.concat());
+    cluster.set_broker(1, true, false, 0, 600).unwrap();
+    send(&producer, 0, 1..2);
+    outcomes.wait_for(2);
+    // Longer than a request may take: the time throttled is not the request's.
+    let ((), took) = produce::timed(|| {
+        send(&producer, 0, 2..4);
+        outcomes.wait_for(4);
+    });
+    assert!(took >= std::time::Duration::from_millis(500), "{took:?}");
+    assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
+    assert_eq!(cluster.accepted_count(1), 2, "bootstrap and broker, never lost");
+}
