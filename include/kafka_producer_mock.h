@@ -73,7 +73,7 @@ producer_status_t producer_mock_cluster_set_advertised(producer_mock_cluster_t *
 
 // The next requests of an API (0: Produce, 3: Metadata) get these codes, in order: 0 is none, 13
 // (NETWORK_EXCEPTION) closes the connection instead of answering, -1000 does so after a Produce
-// was written.
+// was written, -1001 answers a Produce that was written with NOT_LEADER_OR_FOLLOWER.
 producer_status_t producer_mock_cluster_push_errors(producer_mock_cluster_t *cluster,
                                                     int16_t api_key,
                                                     const int32_t *codes,

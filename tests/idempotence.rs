@@ -7,7 +7,7 @@
 mod produce;
 
 use kafka_producer::error::{MAYBE_PERSISTED, status};
-use kafka_producer::mock::{CUT_AFTER_WRITE, MockCluster, StoredBatch};
+use kafka_producer::mock::{CUT_AFTER_WRITE, LEFT_AFTER_WRITE, MockCluster, StoredBatch};
 use kafka_producer::producer::Producer;
 use produce::{
     LONG, PRODUCE, assert_places, assert_settled, cluster, eventually, logged, producer, to,
@@ -335,6 +335,40 @@ fn what_may_be_written_and_is_forgotten_is_not_sent_as_something_else() {
     producer.flush(LONG).unwrap();
     assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4]);
     assert_eq!(identities(&cluster, 0).last().map(|id| (id.1, id.2)), Some((1, 2)));
+}
+
+/// Like a wrong leader's word but for the offset in it: the next leader may have the batch.
+#[test]
+fn what_a_leader_wrote_and_left_is_not_called_refused() {
+    let waits = [SINGLE, &[("delivery.timeout.ms", "500"), ("request.timeout.ms", "300")]];
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, &waits.concat());
+    let mut codes = vec![LEFT_AFTER_WRITE];
+    codes.extend([6; 2000]);
+    cluster.push_partition_errors("t", 0, &codes).unwrap();
+    send(&producer, 0, 1..2);
+    producer.flush(LONG).unwrap();
+    let outcome = outcomes.of(1);
+    assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
+    assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+    assert_eq!(log(&cluster, 0), [0, 1]);
+}
+
+#[test]
+fn what_a_leader_wrote_and_left_is_not_sent_as_something_else() {
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    // The next leader has forgotten what came before; then one that has not.
+    cluster.push_partition_errors("t", 0, &[LEFT_AFTER_WRITE, 59, 0, LEFT_AFTER_WRITE]).unwrap();
+    for tag in 1..4 {
+        send(&producer, 0, tag..tag + 1);
+        producer.flush(LONG).unwrap();
+    }
+    let outcome = outcomes.of(1);
+    assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+    assert_eq!(outcomes.of(2).status, status::OK);
+    assert_eq!(outcomes.of(3).status, status::OK);
+    assert_eq!(log(&cluster, 0), [0, 1, 2, 3]);
 }
 
 #[test]

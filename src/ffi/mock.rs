@@ -193,7 +193,7 @@ pub unsafe extern "C" fn producer_mock_cluster_set_advertised(
 
 /// The next requests of an API (0: Produce, 3: Metadata) get these codes, in order: 0 is none, 13
 /// (NETWORK_EXCEPTION) closes the connection instead of answering, -1000 does so after a Produce
-/// was written.
+/// was written, -1001 answers a Produce that was written with NOT_LEADER_OR_FOLLOWER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn producer_mock_cluster_push_errors(
     cluster: *mut producer_mock_cluster_t,

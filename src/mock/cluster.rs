@@ -31,6 +31,10 @@ pub const HOST: &str = "127.0.0.1";
 /// Pushed as an error: the request is carried out, then the connection is cut instead of answering.
 pub const CUT_AFTER_WRITE: i16 = -1000;
 
+/// Pushed as an error of Produce: the leader writes the batch and loses the leadership while it
+/// waits for its replicas. NOT_LEADER_OR_FOLLOWER is answered, with the offset.
+pub const LEFT_AFTER_WRITE: i16 = -1001;
+
 /// How many requests [`Cluster::requests`] remembers.
 const REMEMBERED_REQUESTS: usize = 10_000;
 /// How many complaints are remembered.
@@ -356,8 +360,8 @@ impl Cluster {
 
     /// Gives the next requests of an API these codes, in order; 0 lets one pass. Code 13
     /// (NETWORK_EXCEPTION) cuts the connection before anything is done, [`CUT_AFTER_WRITE`] after
-    /// it. Of Produce, 7 (REQUEST_TIMED_OUT) and 20 (NOT_ENOUGH_REPLICAS_AFTER_APPEND) are answered
-    /// after the write took place, as their meaning is.
+    /// it. Of Produce, 7 (REQUEST_TIMED_OUT), 20 (NOT_ENOUGH_REPLICAS_AFTER_APPEND) and
+    /// [`LEFT_AFTER_WRITE`] are answered after the write took place, as their meaning is.
     pub fn push_errors(&mut self, api_key: i16, codes: &[i16]) -> Result<()> {
         if ApiKey::from_code(api_key).is_none() {
             return Err(invalid(format!("API {api_key} is not served")));

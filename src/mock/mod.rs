@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use cluster::{Behaviour, CUT_AFTER_WRITE, Cluster, SeenRequest};
+pub use cluster::{Behaviour, CUT_AFTER_WRITE, Cluster, LEFT_AFTER_WRITE, SeenRequest};
 pub use log::{Record, StoredBatch};
 use server::{Control, Server};
 

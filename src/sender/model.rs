@@ -26,6 +26,7 @@ const LONG: Duration = Duration::from_secs(3600);
 const RETRIES: u32 = 50;
 /// A cut connection.
 const CUT: ErrorCode = ErrorCode::NETWORK_EXCEPTION;
+const NOT_ENOUGH_AFTER: ErrorCode = ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND;
 
 struct Nobody;
 
@@ -54,8 +55,8 @@ struct Request {
     /// `None` once its records were reported.
     batch: Option<Outgoing>,
     maybe_written: bool,
-    /// What the broker answered, if it did.
-    answer: Option<ErrorCode>,
+    /// What the broker answered, if it did, and whether with an offset.
+    answer: Option<(ErrorCode, bool)>,
 }
 
 /// The leader of every partition.
@@ -270,25 +271,25 @@ impl World {
         };
         let fault = if self.trouble { self.rng.u32(0..20) } else { 20 };
         request.answer = Some(match fault {
-            0 => ErrorCode::NOT_ENOUGH_REPLICAS,
-            1 => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            0 => (ErrorCode::NOT_ENOUGH_REPLICAS, false),
+            1 => (ErrorCode::NOT_LEADER_OR_FOLLOWER, false),
             2 if self.kind != Kind::Mild && self.rng.u32(0..4) == 0 => {
-                ErrorCode::TOPIC_AUTHORIZATION_FAILED
+                (ErrorCode::TOPIC_AUTHORIZATION_FAILED, false)
             }
-            3 => match self.leader.process(&request.copy) {
-                ErrorCode::NONE => ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-                code => code,
+            3 | 4 => match self.leader.process(&request.copy) {
+                ErrorCode::NONE if fault == 3 => (NOT_ENOUGH_AFTER, true),
+                ErrorCode::NONE => (ErrorCode::NOT_LEADER_OR_FOLLOWER, true),
+                code => (code, false),
             },
-            _ => self.leader.process(&request.copy),
+            _ => (self.leader.process(&request.copy), false),
         });
     }
 
     /// The next answer arrives.
     fn answer(&mut self) {
-        let Some(code) = self.wire.front().and_then(|request| request.answer) else { return };
-        if let Some(request) = self.wire.pop_front() {
-            self.settle(request, code);
-        }
+        let Some(answer) = self.wire.front().and_then(|request| request.answer) else { return };
+        let request = self.wire.pop_front().unwrap();
+        self.settle(request, answer);
     }
 
     /// The connection is cut. What was sent may be read all the same, now or later.
@@ -299,19 +300,17 @@ impl World {
             if request.answer.is_none() && at < read {
                 self.late.push_back(request.copy.clone());
             }
-            self.settle(request, CUT);
+            self.settle(request, (CUT, false));
         }
     }
 
-    fn settle(&mut self, request: Request, code: ErrorCode) {
-        let Request { copy, number, batch, .. } = request;
-        let slot = u32::try_from(copy.slot).unwrap();
-        let Some(mut batch) = batch else {
+    fn settle(&mut self, request: Request, (code, appended): (ErrorCode, bool)) {
+        let (number, slot) = (request.number, u32::try_from(request.copy.slot).unwrap());
+        let Some(mut batch) = request.batch else {
+            let maybe = request.maybe_written || maybe_written(code, appended);
             return match code {
                 ErrorCode::NONE => self.backs.done(slot, number),
-                code => {
-                    self.backs.lost(slot, number, request.maybe_written || maybe_written(code));
-                }
+                _ => self.backs.lost(slot, number, maybe),
             };
         };
         let (oldest, behind_gap) = self.backs.position(slot, number);
@@ -321,6 +320,7 @@ impl World {
             count: batch.count(),
             maybe_written: batch.history.maybe_written,
             culprits: false,
+            appended,
             oldest,
             behind_gap,
         };

@@ -226,7 +226,9 @@ impl<S: Selectable> Sender<S> {
                         let code = partition.error_code;
                         let written =
                             code.is_none() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
-                        (!written).then(|| entry.maybe_written || maybe_written(code))
+                        (!written).then(|| {
+                            entry.maybe_written || maybe_written(code, partition.base_offset >= 0)
+                        })
                     }),
                     Some(batch) => self.on_partition(produce.node, batch, partition, now),
                 }

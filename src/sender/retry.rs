@@ -31,6 +31,8 @@ pub struct BatchFacts {
     pub maybe_written: bool,
     /// The answer says which of its records are at fault (KIP-467).
     pub culprits: bool,
+    /// The answer has an offset: the leader had appended the batch before it went wrong.
+    pub appended: bool,
     /// No batch in front of it lacks an outcome.
     pub oldest: bool,
     /// What is missing in front of it is missing for good, so that no broker can have taken it.
@@ -73,17 +75,24 @@ pub enum Outcome {
     },
 }
 
-/// Whether the broker's code leaves open if the batch is in a log.
-pub fn maybe_written(code: ErrorCode) -> bool {
-    // Everything else is decided before the leader appends.
-    matches!(
-        code,
+/// Whether the broker's answer leaves open if the batch is in a log. `appended`: it has an offset.
+///
+/// With acks=all a leader appends and then waits for its replicas. If it loses the partition while
+/// it waits, it says the same as to somebody who asks the wrong broker, and the new leader may have
+/// the batch. The offset alone tells the two apart.
+pub fn maybe_written(code: ErrorCode, appended: bool) -> bool {
+    match code {
         ErrorCode::UNKNOWN_SERVER_ERROR
-            | ErrorCode::REQUEST_TIMED_OUT
-            | ErrorCode::NETWORK_EXCEPTION
-            | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
-            | ErrorCode::KAFKA_STORAGE_ERROR
-    )
+        | ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::NETWORK_EXCEPTION
+        | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        | ErrorCode::KAFKA_STORAGE_ERROR => true,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_TOPIC_ID => appended,
+        // Everything else is decided before the leader appends.
+        _ => false,
+    }
 }
 
 /// Whether the code means that the leader's knowledge of the producer does not fit the batch.
@@ -108,7 +117,7 @@ pub fn decide(code: ErrorCode, facts: &BatchFacts, mode: Mode) -> Outcome {
     if mode == Mode::Idempotent && is_about_sequence(code) {
         return decide_sequence(code, facts);
     }
-    let maybe_written = maybe_written(code);
+    let maybe_written = maybe_written(code, facts.appended);
     let fail = Outcome::Fail { maybe_written: maybe_written || facts.maybe_written };
     // Pieces of what may be there as a whole are not the same bytes.
     let may_change = !facts.maybe_written || mode == Mode::Plain;
@@ -185,6 +194,7 @@ mod tests {
         count: 10,
         maybe_written: false,
         culprits: false,
+        appended: false,
         oldest: true,
         behind_gap: false,
     };
@@ -198,6 +208,7 @@ mod tests {
                 count: if bit(1) { 10 } else { 1 },
                 maybe_written: bit(2),
                 culprits: bit(3),
+                appended: bit(6),
                 oldest: bit(4),
                 behind_gap: bit(5),
                 retries: 5,
@@ -208,16 +219,16 @@ mod tests {
     /// The table in other words: what is expected of a code that is not about sequences.
     fn expected(code: i16, facts: &BatchFacts, mode: Mode) -> Outcome {
         let keeps = mode == Mode::Idempotent && facts.maybe_written;
+        let left = facts.appended && [3, 6, 100].contains(&code);
         let row = RETRIABLE.iter().find(|(c, ..)| *c == code);
+        let row = row.map(|(_, refresh, maybe_written)| (refresh, *maybe_written || left));
         match (code, row) {
             (0 | 46, _) => Outcome::Success,
             (10, _) if facts.count > 1 && !keeps => Outcome::Split,
-            (_, Some((_, refresh, maybe_written))) if facts.attempts <= facts.retries => {
-                Outcome::Retry { refresh: *refresh, maybe_written: *maybe_written, in_turn: false }
+            (_, Some((refresh, maybe_written))) if facts.attempts <= facts.retries => {
+                Outcome::Retry { refresh: *refresh, maybe_written, in_turn: false }
             }
-            (_, Some((.., maybe))) => {
-                Outcome::Fail { maybe_written: *maybe || facts.maybe_written }
-            }
+            (_, Some((_, maybe))) => Outcome::Fail { maybe_written: maybe || facts.maybe_written },
             (-1, None) => Outcome::Fail { maybe_written: true },
             (_, None) if facts.culprits && !keeps => Outcome::DropCulprits,
             (_, None) => Outcome::Fail { maybe_written: facts.maybe_written },
@@ -279,5 +290,18 @@ mod tests {
         assert_eq!(at(19, 4, 3), Outcome::Fail { maybe_written: false });
         assert!(matches!(at(19, 3, 3), Outcome::Retry { .. }));
         assert_eq!(at(6, 1, 0), Outcome::Fail { maybe_written: false });
+    }
+
+    #[test]
+    fn a_leader_that_left_after_it_appended_leaves_doubt() {
+        let facts = BatchFacts { appended: true, ..FIRST };
+        for mode in [Mode::Plain, Mode::Idempotent] {
+            for code in [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION] {
+                let again = Outcome::Retry { refresh: true, maybe_written: true, in_turn: false };
+                assert_eq!(decide(code, &facts, mode), again);
+                let last = BatchFacts { attempts: 6, ..facts };
+                assert_eq!(decide(code, &last, mode), Outcome::Fail { maybe_written: true });
+            }
+        }
     }
 }

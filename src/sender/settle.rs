@@ -85,6 +85,7 @@ impl<S: Selectable> Sender<S> {
             count: batch.count(),
             maybe_written: batch.history.maybe_written,
             culprits: named > 0,
+            appended: answer.is_some_and(|answer| answer.base_offset >= 0),
             oldest,
             behind_gap,
         };

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::{Call, answer};
 use crate::error::Result;
-use crate::mock::cluster::{Broker, Cluster, Reply};
+use crate::mock::cluster::{Broker, Cluster, LEFT_AFTER_WRITE, Reply};
 use crate::mock::log::AppendContext;
 use crate::mock::topics::{Partition, Topic, TopicConfig};
 use crate::mock::validator::Refusal;
@@ -66,7 +66,11 @@ fn refusal_of_all(call: &Call, request: &ProduceRequest) -> Option<Refusal> {
 
 /// Errors that mean that the leader has the batch.
 fn is_after_append(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+    code.0 == LEFT_AFTER_WRITE
+        || matches!(
+            code,
+            ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+        )
 }
 
 fn one_topic(
@@ -116,9 +120,13 @@ fn one_partition(
     if !pushed.is_none() && !is_after_append(pushed) {
         return failed(batch.index, pushed);
     }
-    let written = append(partition, &config, call, batch);
-    if written.error_code.is_none() && !pushed.is_none() {
-        return failed(batch.index, pushed);
+    let mut written = append(partition, &config, call, batch);
+    if written.error_code.is_none() {
+        // The offset stays in the answer, as in that of Apache Kafka.
+        written.error_code = match pushed.0 {
+            LEFT_AFTER_WRITE => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            _ => pushed,
+        };
     }
     written
 }
