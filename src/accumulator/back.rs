@@ -503,6 +503,7 @@ mod tests {
     use super::super::batch::Alone;
     use super::super::outgoing::Finished;
     use super::super::testing::record;
+    use super::super::times::own_deadline;
     use super::*;
     use crate::clock::Reading;
     use crate::config::ProducerConfig;
@@ -570,13 +571,17 @@ mod tests {
             self.tag - 1
         }
 
-        /// A pass up to draining; the slots that may expire.
-        fn pass(&mut self) -> Vec<u32> {
+        fn receive(&mut self) {
             let mut listed = Vec::new();
             self.accumulator.inbox().drain(&mut listed);
             for listed in listed {
                 self.backs.receive(listed, self.now, |_| [1; 16]);
             }
+        }
+
+        /// A pass up to draining; the slots that may expire.
+        fn pass(&mut self) -> Vec<u32> {
+            self.receive();
             let mut expiries = Vec::new();
             self.backs.advance(self.now, &mut expiries);
             expiries
@@ -601,7 +606,11 @@ mod tests {
         fn end(&mut self, batch: Outgoing) -> Vec<u64> {
             let rest = batch.finish().unwrap();
             self.accumulator.cuts().completed(rest.cut);
-            rest.body.tags().to_vec()
+            let tags = rest.body.tags();
+            match rest.places {
+                Some(places) => places.iter().map(|place| tags[*place as usize]).collect(),
+                None => tags.to_vec(),
+            }
         }
 
         fn done(&mut self, batch: Outgoing) -> Vec<u64> {
@@ -993,5 +1002,168 @@ mod tests {
             wakes += 1;
         }
         assert!(wakes <= 3, "{wakes}");
+    }
+
+    /// What became of records in a run of [`deadlines_hold`].
+    #[derive(Default)]
+    struct Ends {
+        /// Tag, and when it had to have its outcome, at the latest.
+        due: BTreeMap<u64, (Instant, bool)>,
+        expired: usize,
+        sent: Vec<u64>,
+    }
+
+    impl Ends {
+        /// Decided neither late nor more than a mark's distance early; by its own deadline not
+        /// early at all.
+        fn expire(&mut self, tag: u64, now: Instant) {
+            let (due, own) = self.due.remove(&tag).unwrap();
+            let early = Duration::from_millis(if own { 0 } else { 20 });
+            assert!(now.after(early) >= due, "record {tag}: {:?} early", due.since(now));
+            assert!(
+                now <= due.after(Duration::from_millis(2)),
+                "record {tag}, own {own}: late {:?}",
+                now.since(due)
+            );
+            self.expired += 1;
+        }
+    }
+
+    /// Random records with and without timeouts, some of them sent now and then, in virtual time
+    /// whose wall clock jumps about: every decision is on time, what is sent is in order, whole and
+    /// renumbered, and nothing is left (scenarios S50, S51).
+    fn deadlines_hold(seed: u64, order: Order) -> Ends {
+        let rng = crate::rng::Rng::seeded(seed);
+        let settings = [
+            ("linger.ms", "30"),
+            ("batch.size", "4000"),
+            ("delivery.timeout.ms", "1500"),
+            ("request.timeout.ms", "1000"),
+        ];
+        let mut bench = Bench::new(1, &settings, order);
+        let mut ends = Ends::default();
+        let (mut written, mut doubts) = (BTreeMap::new(), BTreeMap::new());
+        for step in 0..4_000 {
+            if step < 2_000 && rng.below(4) == 0 {
+                let timeout_ms = if rng.below(3) == 0 { 1 + rng.below(900) as u32 } else { 0 };
+                bench.send_timed(timeout_ms, rng.below(1 << 40) as i64);
+                let own = timeout_ms > 0;
+                let timeout = Duration::from_millis(if own { timeout_ms.into() } else { 1500 });
+                ends.due.insert(bench.tag - 1, (bench.now.after(timeout), own));
+            }
+            bench.expire_due(&mut ends);
+            let connected = (step / 400) % 2 == seed % 2;
+            if connected && rng.below(40) == 0 {
+                for mut batch in bench.drain(1) {
+                    let body = Arc::clone(batch.body().unwrap());
+                    for (place, record) in (0..).zip(body.records()) {
+                        assert_eq!(record.unwrap().offset_delta, place);
+                    }
+                    // What a broker may know under a number has the same bytes each time.
+                    if let Some(identity) = batch.identity {
+                        let bytes: Vec<u8> = body.slabs().flatten().copied().collect();
+                        let ProducerIdAndEpoch { id, epoch } = identity.producer;
+                        let key = (id, epoch, identity.base_sequence);
+                        let first = written.entry(key).or_insert_with(|| bytes.clone());
+                        assert!(*first == bytes, "sent again as something else");
+                        for tag in body.tags() {
+                            let doubtful = doubts.insert(*tag, key);
+                            let same = doubtful.is_none_or(|before| before == key);
+                            assert!(same, "record {tag} may be written, and is sent as another");
+                        }
+                    }
+                    if rng.below(3) == 0 {
+                        batch.history.maybe_written = true;
+                        let backoff = Duration::from_millis(rng.below(300));
+                        bench.backs.reenqueue(batch, bench.now.after(backoff));
+                        continue;
+                    }
+                    let tags = bench.done(batch);
+                    tags.iter().for_each(|tag| assert!(ends.due.remove(tag).is_some(), "{tag}"));
+                    ends.sent.extend(tags);
+                }
+            }
+            for batch in bench.backs.take_undecided() {
+                for tag in bench.end(batch) {
+                    ends.due.remove(&tag);
+                }
+            }
+            bench.pass_time(Duration::from_millis(1));
+        }
+        assert!(ends.due.is_empty(), "seed {seed}: {:?}", ends.due);
+        assert!(ends.sent.is_sorted(), "seed {seed}: {:?}", ends.sent);
+        let (pool, cuts) = (bench.accumulator.pool(), bench.accumulator.cuts());
+        assert_eq!((pool.used(), pool.closed(), cuts.outstanding_upto(u64::MAX)), (0, 0, 0));
+        ends
+    }
+
+    impl Bench {
+        fn send_timed(&mut self, timeout_ms: u32, wall_ms: i64) {
+            let value = [7; 40];
+            let record = crate::record::ProducerRecord { timeout_ms, ..record(&value, self.tag) };
+            let partition = Arc::clone(&self.partitions[0]);
+            let reading = Reading { mono: self.now, wall_ms };
+            let appended = self.accumulator.try_append(&partition, &record, reading).unwrap();
+            assert!(matches!(appended, Appended::Done { .. }));
+            self.tag += 1;
+            if let Some(at) = own_deadline(&record, self.now)
+                && partition.must_tell(at, self.now)
+            {
+                self.receive();
+                self.backs.file_expiry(partition.slot, at);
+            }
+        }
+
+        fn expire_due(&mut self, ends: &mut Ends) {
+            for slot in self.pass() {
+                let mut expired = Vec::new();
+                self.backs.expire(slot, self.now, self.accumulator.cuts(), &mut expired);
+                for batch in expired {
+                    for tag in self.end(batch) {
+                        ends.expire(tag, self.now);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn decisions_about_deadlines_are_on_time_and_keep_order() {
+        let (mut expired, mut sent) = (0, 0);
+        for seed in 0..20 {
+            for order in [Order::OneInFlight, Order::Sequences] {
+                let ends = deadlines_hold(seed, order);
+                (expired, sent) = (expired + ends.expired, sent + ends.sent.len());
+            }
+        }
+        assert!(expired > 2_000 && sent > 2_000, "{expired} expired, {sent} sent");
+    }
+
+    /// Far beyond the ring's horizon, in one step and in many.
+    #[test]
+    fn the_longest_delivery_timeout_ends_too() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let settings = [("delivery.timeout.ms", "2147483647"), ("linger.ms", "0")];
+        let mut bench = Bench::new(1, &settings, Order::OneInFlight);
+        bench.send(0, b"x");
+        assert!(bench.pass().is_empty());
+        let due = bench.now.after(Duration::from_millis(2_147_483_647));
+        for _ in 0..24 {
+            bench.pass_time(DAY);
+            assert!(bench.pass().is_empty());
+        }
+        bench.now = Instant(due.0 - 1);
+        assert!(bench.pass().is_empty());
+        bench.now = due.after(Duration::from_millis(1));
+        let mut expired = Vec::new();
+        for slot in bench.pass() {
+            let now = bench.now;
+            bench.backs.expire(slot, now, bench.accumulator.cuts(), &mut expired);
+        }
+        assert_eq!(tags(&expired), [[0]]);
+        for batch in expired {
+            bench.end(batch);
+        }
+        assert_eq!(bench.accumulator.pool().used(), 0);
     }
 }
