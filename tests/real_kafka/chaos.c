@@ -37,8 +37,8 @@ enum {
   PARTITIONS = 32, /* of each of the two topics */
   KEYED_STREAMS = 96,
   STREAMS = PARTITIONS + KEYED_STREAMS, /* of each thread */
-  BURST = 12,
-  MAX_VOLLEY = 32, /* bursts */
+  BURST = 24, /* more batches than may be in flight */
+  MAX_VOLLEY = 16, /* bursts */
   MAX_VALUE = 512,
   SEQUENCE_BITS = 40,
 };

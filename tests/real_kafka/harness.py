@@ -32,6 +32,8 @@ sys.path.append(str(SUPPORT))
 from kafka_launcher.supervisor import ask
 
 MAYBE_PERSISTED = 8
+# In the place of a record's partition, for the program `produce`.
+FLUSH = -2
 
 # How long one thing may take that normally takes a second or two, on a busy machine.
 PATIENCE_S = 60
@@ -90,6 +92,15 @@ class Cluster:
             int(index): end - first
             for index, (first, end) in json.loads(self.tell("topic", "ends", topic)).items()
         }
+
+    def batches(self, topic, partition, node=1):
+        """The headers of the batches in a replica's log, as they lie on the disk."""
+        folder = Path(self.directory) / ("node-%s/data/%s-%d" % (node, topic, partition))
+        return [
+            batch
+            for segment in sorted(folder.glob("*.log"))
+            for batch in Batch.parse_all(segment.read_bytes())
+        ]
 
     def java_consume(self, *topics, count=-1):
         lines = self.tell("consume", *topics, "--count", count)
@@ -188,6 +199,32 @@ class Consumed:
 
     def content(self):
         return self.key, self.value, self.headers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The part of a record batch's header (magic 2) that tells who wrote it."""
+
+    base_offset: int
+    count: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+
+    @classmethod
+    def parse_all(cls, data):
+        batches, at = [], 0
+        while len(data) - at >= 61:  # what was allocated in advance is 0
+            base_offset, length = struct.unpack_from(">qi", data, at)
+            if length == 0:
+                break
+            (magic,) = struct.unpack_from(">b", data, at + 16)
+            assert magic == 2, magic
+            identity = struct.unpack_from(">qhi", data, at + 43)
+            (count,) = struct.unpack_from(">i", data, at + 57)
+            batches.append(cls(base_offset, count, *identity))
+            at += 12 + length
+        return batches
 
 
 def unbase64(text):
@@ -310,6 +347,11 @@ class Produce:
         self.records.append(record)
         self.process.stdin.write(record.frame())
 
+    def flush(self):
+        """producer_flush() of what was sent so far. All of it has an outcome then."""
+        self.process.stdin.write(struct.pack("=i", FLUSH))
+        self.wait_for(len(self.records))
+
     def wait_for(self, count, timeout=PATIENCE_S):
         """Until so many records have an outcome. Nothing must have failed so far."""
         self.process.stdin.flush()
@@ -359,6 +401,38 @@ def produce(bootstrap, records, *flags, timeout=2 * PATIENCE_S, **config):
             producing.send(record)
         outcomes = producing.finish(timeout)
         return [outcomes[tag] for tag in range(len(records))]
+
+
+class Feeder:
+    """Sends numbered records to all partitions in turn, as fast as outcomes come back, until
+    stopped. At most `outstanding` have none."""
+
+    def __init__(self, producing, topic, partitions, outstanding):
+        self.producing, self.topic = producing, topic
+        self.partitions, self.outstanding = partitions, outstanding
+        self.stopping = threading.Event()
+        self.failure = None
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        number, half = 0, self.outstanding // 2
+        try:
+            while not self.stopping.is_set():
+                for _ in range(half):
+                    self.producing.send(
+                        Record(self.topic, b"%d" % number, partition=number % self.partitions)
+                    )
+                    number += 1
+                self.producing.wait_for(number - half)
+        except Exception as failure:
+            self.failure = failure
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join(2 * PATIENCE_S)
+        if self.failure:
+            raise self.failure
 
 
 # ---- Running a module ----

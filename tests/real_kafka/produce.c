@@ -7,7 +7,8 @@
  * A record is, in the machine's byte order: partition (int32, -1: the partitioner chooses),
  * timestamp_ms (int64, -1: the time of the call), topic, key and value (each int32 length, -1:
  * null, and the bytes), the number of headers (int32) and for each its key and value. Its tag is
- * its place in the input, from 0.
+ * its place in the input, from 0. A partition of -2 is no record and has nothing behind it: it
+ * flushes what was sent so far.
  *
  * An outcome is a line of fields between tabs:
  *   delivered TAG TOPIC PARTITION OFFSET APPEND_TIME_MS
@@ -24,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_RECORDS = 64, POLL_DELIVERIES = 64, MAX_HEADERS = 1024 };
+enum { BATCH_RECORDS = 64, POLL_DELIVERIES = 64, MAX_HEADERS = 1024, FLUSH = -2 };
 
 /* A record and the memory that it points into. */
 typedef struct {
@@ -128,9 +129,17 @@ static void settle(const frame_t *frame, producer_slice_t *slice) {
   if (slice->data != NULL) slice->data = frame->bytes + ((uintptr_t)slice->data - 1);
 }
 
-static bool read_frame(frame_t *frame, uint64_t tag) {
+static void flush(producer_t *producer) {
+  producer_error_t error;
+  check(producer_flush(producer, PRODUCER_TIMEOUT_DEFAULT, &error), "producer_flush", &error);
+}
+
+static bool read_frame(producer_t *producer, frame_t *frame, uint64_t tag) {
   int32_t partition = 0;
-  if (!read_bytes(&partition, sizeof partition)) return false;
+  do {
+    if (!read_bytes(&partition, sizeof partition)) return false;
+    if (partition == FLUSH) flush(producer);
+  } while (partition == FLUSH);
   frame->used = 0;
   producer_record_t *record = &frame->record;
   *record = (producer_record_t){ .tag = tag, .headers = frame->headers };
@@ -180,7 +189,7 @@ static void free_frames(frame_t *frames, size_t count) {
 static void send_each(producer_t *producer) {
   frame_t *frame = new_frames(1);
   producer_error_t error;
-  for (uint64_t tag = 0; read_frame(frame, tag); tag++) {
+  for (uint64_t tag = 0; read_frame(producer, frame, tag); tag++) {
     producer_status_t status = producer_send(producer, &frame->record, &error);
     if (status != PRODUCER_OK) refused(tag, status, &error);
   }
@@ -191,7 +200,7 @@ static void send_each_and_wait(producer_t *producer) {
   frame_t *frame = new_frames(1);
   producer_error_t error;
   producer_receipt_t receipt;
-  for (uint64_t tag = 0; read_frame(frame, tag); tag++) {
+  for (uint64_t tag = 0; read_frame(producer, frame, tag); tag++) {
     producer_status_t status =
         producer_send_sync(producer, &frame->record, PRODUCER_TIMEOUT_DEFAULT, &receipt, &error);
     if (status != PRODUCER_OK) {
@@ -213,7 +222,8 @@ static void send_batches(producer_t *producer) {
   uint64_t tag = 0;
   size_t count = 0;
   do {
-    for (count = 0; count < BATCH_RECORDS && read_frame(&frames[count], tag); count++, tag++) {
+    for (count = 0; count < BATCH_RECORDS; count++, tag++) {
+      if (!read_frame(producer, &frames[count], tag)) break;
       records[count] = frames[count].record;
     }
     for (size_t done = 0; done < count;) {
@@ -264,7 +274,7 @@ int main(int argc, char **argv) {
     fail("pthread_create", "no thread");
 
   send_all(producer);
-  check(producer_flush(producer, PRODUCER_TIMEOUT_DEFAULT, &error), "producer_flush", &error);
+  flush(producer);
   uint64_t aborted = 0;
   producer_counters_t counters;
   check(producer_get_counters(producer, &counters), "producer_get_counters", NULL);

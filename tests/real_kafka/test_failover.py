@@ -1,12 +1,10 @@
 """Three brokers that come and go while records are sent: replication 3, two in sync wanted,
 acks=all, idempotent. Nothing is lost, nothing is there twice, and each partition is in order."""
 
-import threading
 import time
 import unittest
 
 import harness
-from harness import Record
 
 PARTITIONS = 3
 # Records without an outcome: enough to keep batches in flight, few enough that a fault meets all.
@@ -22,43 +20,13 @@ def setUpModule():
     cluster = harness.cluster()
 
 
-class Feeder:
-    """Sends numbered records to all partitions, as fast as outcomes come back, until stopped."""
-
-    def __init__(self, producing, topic):
-        self.producing, self.topic = producing, topic
-        self.stopping = threading.Event()
-        self.failure = None
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self):
-        number = 0
-        try:
-            while not self.stopping.is_set():
-                for _ in range(OUTSTANDING // 2):
-                    self.producing.send(
-                        Record(self.topic, b"%d" % number, partition=number % PARTITIONS)
-                    )
-                    number += 1
-                self.producing.wait_for(number - OUTSTANDING // 2)
-        except Exception as failure:
-            self.failure = failure
-
-    def stop(self):
-        self.stopping.set()
-        self.thread.join(2 * harness.PATIENCE_S)
-        if self.failure:
-            raise self.failure
-
-
 class Failover(unittest.TestCase):
     def while_sending(self, faults, **config):
         """Runs faults(topic, more) while records flow, then reads all of them back. `more()` waits
         for outcomes of records that were sent after it was called."""
         topic = cluster.create_topic("failover", PARTITIONS, min_insync_replicas=2)
         with harness.Produce(cluster.bootstrap, **dict(CONFIG, **config)) as producing:
-            feeder = Feeder(producing, topic)
+            feeder = harness.Feeder(producing, topic, PARTITIONS, OUTSTANDING)
             try:
 
                 def more():

@@ -288,7 +288,11 @@ class Supervisor:
             }
             if node.is_broker():
                 nodes[name]["address"] = self.cluster.ports[name].address
-        return {"supervisor": os.getpid(), "nodes": nodes}
+        return {
+            "supervisor": os.getpid(),
+            "has_kraft": self.cluster.has_kraft,
+            "nodes": nodes,
+        }
 
 
 def finish(processes, how):
