@@ -344,3 +344,42 @@ fn a_send_that_gets_no_metadata_says_why() {
     assert!(error.message.contains("refused"), "{error}");
     assert!(error.message.contains(&cluster.port(1).unwrap().to_string()), "{error}");
 }
+
+type Fault = fn(&MockCluster);
+
+#[test]
+fn a_send_that_gets_no_memory_says_what_holds_it() {
+    let settings =
+        [("buffer.memory", "4096"), ("max.block.ms", "300"), ("delivery.timeout.ms", "60000")];
+    let cases: [(Fault, &str); 3] = [
+        (
+            |cluster| cluster.set_broker(1, true, false, 20_000, 0).unwrap(),
+            "it waited behind 1 earlier batch of its partition; node 1 (127.0.0.1:",
+        ),
+        (|cluster| cluster.set_leader("t", 0, -1).unwrap(), "the partition had no leader"),
+        (
+            |cluster| cluster.set_broker(1, false, false, 0, 0).unwrap(),
+            "its leader, node 1 (127.0.0.1:",
+        ),
+    ];
+    for (fault, says) in cases {
+        let bench = Bench::new(&settings);
+        fault(&bench.cluster);
+        let mut tags = 100..;
+        let ((), took) = timed(|| {
+            // Others of them may be told before the last one knows.
+            eventually("it is said", || {
+                let send = |tag| bench.producer.send(&to(0, &[1; 1000], tag)).err();
+                let error = tags.find_map(send).unwrap();
+                assert_eq!(
+                    (error.status, error.flags),
+                    (status::BUFFER_FULL, RETRIABLE),
+                    "{error}"
+                );
+                assert!(error.message.contains("none was freed within 300 ms while "), "{error}");
+                error.message.contains(says)
+            });
+        });
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+}

@@ -47,7 +47,7 @@ impl Producer {
         // The network thread never waits for user code, but a callback must not wait for anything:
         // there the purge is on its way when this returns.
         if !reentry::inside() {
-            done.wait(&shared.clock, Instant::NEVER);
+            done.wait(&shared.clock);
         }
         Ok(())
     }
@@ -69,7 +69,10 @@ impl Producer {
         // Callers that saw the producer open may still append: the cut waited for must cover them.
         shared.accumulator.shut();
         let cut = shared.accumulator.cuts().advance();
-        shared.tell(Control::Flush { cut });
+        // Without time for an outcome nothing is sent that would end in doubt.
+        if timeout != Timeout::After(Duration::ZERO) {
+            shared.tell(Control::Flush { cut });
+        }
         shared.wake_waiters();
         shared.accumulator.cuts().wait(cut, &shared.clock, deadline);
         shared.tell(Control::Close);

@@ -361,7 +361,7 @@ impl Shared {
     ) -> Result<bool> {
         let Later { record, since, alone } = later;
         loop {
-            self.wait_for_memory(&topic.topic.name, index, &waiting, wait)?;
+            self.wait_for_memory(topic, index, &waiting, wait)?;
             let reading = self.clock.reading();
             let record = record.after_waiting(reading.mono.since(since));
             match self.attempt(topic, &record, reading, alone)? {
@@ -424,17 +424,18 @@ impl Shared {
     #[cold]
     fn wait_for_memory(
         &self,
-        topic: &str,
+        topic: &Resolved,
         partition: i32,
         ticket: &Waiting,
         wait: &Wait,
     ) -> Result<()> {
+        let name = &topic.topic.name;
         self.check_open()?;
         let pool = self.accumulator.pool();
         let (used, limit) = (pool.used(), pool.limit());
         let full = |what: String| {
             let message = format!(
-                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {topic} \
+                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {name} \
                 partition {partition}: {what}"
             );
             Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
@@ -462,7 +463,10 @@ impl Shared {
             return Err(full(format!("{waiting} deliveries wait for producer_poll(); poll them")));
         }
         let budget = wait.budget.as_millis();
-        Err(full(format!("none was freed within {budget} ms; the brokers take less than is sent")))
+        let slot = topic.partition(partition).map(|partition| partition.slot);
+        let why = slot.and_then(|slot| self.explain(slot));
+        let why = why.unwrap_or_else(|| "the brokers take less than is sent".into());
+        Err(full(format!("none was freed within {budget} ms while {why}")))
     }
 }
 

@@ -4,6 +4,7 @@ use super::Shared;
 use crate::clock::{Clock, Instant};
 use crate::delivery::reentry;
 use crate::error::{Error, RETRIABLE, Result, status};
+use crate::sender::{Control, Reply};
 use crate::sync::Signal;
 use std::time::Duration;
 
@@ -78,6 +79,13 @@ impl Wait {
 }
 
 impl Shared {
+    /// What is in the way of a partition's records, in the network thread's words.
+    pub(super) fn explain(&self, slot: u32) -> Option<String> {
+        let (reply, answer) = Reply::new();
+        self.tell(Control::Explain { slot, reply });
+        answer.wait(&self.clock)
+    }
+
     /// The budget of a call: its timeout, or `max.block.ms`.
     pub(super) fn wait_for(&self, timeout: Timeout) -> Wait {
         let budget = match timeout {

@@ -5,7 +5,7 @@ use super::obstacle::{Circumstances, Named, count, what_it_means};
 use super::{Parts, Sender};
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::front::Partition;
-use crate::accumulator::outgoing::{Finished, Outgoing};
+use crate::accumulator::outgoing::{Finished, History, Outgoing};
 use crate::clock::Instant;
 use crate::delivery::{Delivery, Failure, Stage};
 use crate::error::{Error, MAYBE_PERSISTED, RETRIABLE, Status, status};
@@ -32,7 +32,7 @@ impl<S: Selectable> Sender<S> {
                 format!("delivery.timeout.ms={}", self.parts.settings.delivery_timeout.as_millis())
             }
         };
-        let around = self.circumstances(&batch, in_flight, now);
+        let around = self.circumstances(&batch.partition, &batch.history, in_flight, now);
         let obstacle = around.obstacle();
         let clause = around.clause(&obstacle);
         let remedy = obstacle.remedy().map_or(String::new(), |remedy| format!("; {remedy}"));
@@ -49,7 +49,7 @@ impl<S: Selectable> Sender<S> {
         in_flight: bool,
         now: Instant,
     ) {
-        let around = self.circumstances(&batch, in_flight, now);
+        let around = self.circumstances(&batch.partition, &batch.history, in_flight, now);
         let obstacle = around.obstacle();
         let why = format!("{why} while {}", around.clause(&obstacle));
         self.fail(batch, status, 0, obstacle.stage(), &why, now);
@@ -113,15 +113,22 @@ impl<S: Selectable> Sender<S> {
         self.fail(batch, error.status, error.flags, Stage::Queued, &error.message, now);
     }
 
-    /// What is known of a batch and of the world around it.
+    /// What is in the way of the records of a partition, for a caller who has to give up: a clause.
+    pub(super) fn explain(&self, slot: u32, now: Instant) -> Option<String> {
+        let history = History::default();
+        let around = self.circumstances(self.backs.partition(slot)?, &history, false, now);
+        Some(around.clause(&around.obstacle()))
+    }
+
+    /// What is known of a batch of this partition and of the world around it.
     fn circumstances<'a>(
         &'a self,
-        batch: &'a Outgoing,
+        partition: &'a Partition,
+        history: &'a History,
         in_flight: bool,
         now: Instant,
     ) -> Circumstances<'a> {
         let Parts { client, metadata, .. } = &self.parts;
-        let Outgoing { partition, history, .. } = batch;
         let leader = partition.leader();
         let node = history.node.filter(|_| in_flight).unwrap_or(leader);
         let topic = &*partition.topic;

@@ -179,6 +179,10 @@ impl<S: Selectable> Sender<S> {
                     self.take_inbox(now);
                     self.backs.file_expiry(slot, at);
                 }
+                Control::Explain { slot, reply } => {
+                    self.take_inbox(now);
+                    reply.say(self.explain(slot, now));
+                }
                 Control::Close => self.closing = true,
             }
         }
