@@ -141,6 +141,57 @@ static void failed_records(producer_mock_cluster_t *cluster) {
   producer_free(producer); /* with deliveries that nobody polled */
 }
 
+/* Two of four records of a batch have a timeout of their own and reach it while the batch is in
+ * flight: a delivery has those two, and theirs alone are its records. The others get the outcome,
+ * a delivery for each run of offsets. */
+static void own_timeouts(producer_mock_cluster_t *cluster) {
+  producer_error_t error;
+  producer_slice_t topic = producer_str("timeouts");
+  CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_create_topic(cluster, topic, 1));
+  producer_config_t *config = config_for(cluster);
+  set_key(config, "linger.ms", "20");
+  CHECK_STATUS(PRODUCER_OK, producer_config_enable_poll(config));
+  producer_t *producer = start(config);
+  producer_record_t record = {.topic = topic, .value = producer_str("first"), .tag = 9};
+  CHECK_OK(producer_send_sync(producer, &record, 30000, &(producer_receipt_t){0}, &error));
+
+  CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_set_broker(cluster, 1, true, false, 500, 0));
+  const char *values[] = {"a", "b", "c", "d"};
+  for (int i = 0; i < 4; i++) {
+    record.value = producer_str(values[i]);
+    record.tag = (uint64_t)i;
+    record.timeout_ms = i % 2 ? 200 : 0;
+    CHECK_OK(producer_send(producer, &record, &error));
+  }
+  producer_delivery_t delivery;
+  size_t count;
+  CHECK_STATUS(PRODUCER_OK, producer_poll(producer, &delivery, 1, 10000, &count));
+  CHECK_EQ(1, count);
+  CHECK_EQ(PRODUCER_ERR_DELIVERY_TIMED_OUT, delivery.status);
+  CHECK(delivery.flags & PRODUCER_MAYBE_PERSISTED);
+  CHECK_EQ(2, delivery.count);
+  CHECK_EQ(PRODUCER_STAGE_IN_FLIGHT, delivery.failure->stage);
+  producer_cursor_t cursor = {0};
+  producer_record_t got;
+  for (uint32_t i = 0; i < 2; i++) {
+    CHECK_EQ(2 * i + 1, delivery.tags[i]);
+    CHECK(producer_delivery_next(&delivery, &cursor, &got));
+    CHECK_EQ(2 * i + 1, got.tag);
+    CHECK(same_bytes(producer_str(values[2 * i + 1]), got.value));
+  }
+  CHECK(!producer_delivery_next(&delivery, &cursor, &got));
+  for (uint32_t i = 0; i < 2; i++) {
+    CHECK_STATUS(PRODUCER_OK, producer_poll(producer, &delivery, 1, 10000, &count));
+    CHECK_EQ(1, count);
+    CHECK_EQ(PRODUCER_OK, delivery.status);
+    CHECK_EQ(1, delivery.count);
+    CHECK_EQ(2 * i, delivery.tags[0]);
+    CHECK_EQ(1 + 2 * i, delivery.base_offset);
+  }
+  CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_set_broker(cluster, 1, true, false, 0, 0));
+  producer_free(producer);
+}
+
 static void kept_records(producer_mock_cluster_t *cluster) {
   producer_error_t error;
   producer_config_t *config = config_for(cluster);
@@ -250,6 +301,7 @@ int main(void) {
   producer_mock_cluster_t *cluster = new_cluster(1);
   event_loop(cluster);
   failed_records(cluster);
+  own_timeouts(cluster);
   kept_records(cluster);
   one_at_a_time(cluster);
   drained_after_close(cluster);
