@@ -22,8 +22,7 @@ fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/fault_proxy");
-        let manifest =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fault_proxy/Cargo.toml");
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fault_proxy/Cargo.toml");
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--locked", "--target-dir", target])
             .args(["--manifest-path", manifest])

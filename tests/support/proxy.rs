@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     clippy::missing_panics_doc,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "each test takes what it needs; a helper of tests panics"
 )]
