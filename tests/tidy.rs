@@ -479,3 +479,57 @@ fn the_reader_of_code_reads_code() {
     let document = "# a\nx\n## File map\ny\n### z\n## b\n";
     assert_eq!(section(document, "file map"), Some("## File map\ny\n### z\n"));
 }
+
+/// The tests that `tests/README.md` names in backquotes: a file, and a function in it if one is
+/// named.
+fn named_tests(text: &str) -> Vec<(&str, Option<&str>)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let places =
+        quoted.filter(|quoted| ["tests/", "src/", "ctest/"].iter().any(|f| quoted.starts_with(f)));
+    places
+        .map(|place| match place.split_once("::") {
+            Some((file, name)) => (file, Some(name)),
+            None => (place, None),
+        })
+        .collect()
+}
+
+#[test]
+fn every_fault_scenario_has_its_test() {
+    const LAST: usize = 72;
+    let document = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let scenarios = section(&document, "fault scenarios").expect("tests/README.md: no scenarios");
+    let mut problems = Vec::new();
+    for number in 1..=LAST {
+        let start = format!("| S{number} |");
+        let lines: Vec<&str> = scenarios.lines().filter(|line| line.starts_with(&start)).collect();
+        match lines.as_slice() {
+            [line] => {
+                let excused = ["later: ", "nightly: ", "not applicable: "];
+                if named_tests(line).is_empty() && !excused.iter().any(|why| line.contains(why)) {
+                    problems.push(format!("S{number}: neither a test nor why there is none"));
+                }
+            }
+            _ => problems.push(format!("S{number}: {} lines in tests/README.md", lines.len())),
+        }
+    }
+    for (file, name) in named_tests(scenarios) {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        if text.is_empty() {
+            problems.push(format!("tests/README.md names {file}: no such file"));
+        } else if name.is_some_and(|name| !text.contains(&format!("fn {name}("))) {
+            problems.push(format!("tests/README.md names {file}::{}: no such test", name.unwrap()));
+        }
+    }
+    for file in files(&["src", "tests"], &["rs"]) {
+        let names = file.text.split("fn ").skip(1).filter_map(|rest| rest.split_once('('));
+        for (name, _) in names {
+            let digits = name.strip_prefix('s').and_then(|rest| rest.split_once('_'));
+            let is_scenario = digits.is_some_and(|(number, _)| number.parse::<usize>().is_ok());
+            if is_scenario && !scenarios.contains(&format!("{}::{name}`", file.path)) {
+                problems.push(format!("{}::{name}: not in tests/README.md", file.path));
+            }
+        }
+    }
+    check(problems);
+}

@@ -1,0 +1,90 @@
+//! Descriptors: what fails to connect closes its own, once, and no leak is left. One test, so that
+//! every descriptor of the process is accounted for.
+#![cfg(all(feature = "mock", target_os = "linux"))]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/produce.rs"]
+mod produce;
+
+use kafka_producer::config::ProducerConfig;
+use kafka_producer::producer::{Options, Producer, Timeout};
+use produce::{LONG, eventually, record};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+fn open_descriptors() -> usize {
+    // The folder's own is counted each time.
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Opens and closes descriptors of its own, which a second close of somebody else's would hit: a
+/// number is used again as soon as it is free.
+fn watch_our_own(done: &AtomicBool) -> u64 {
+    let mut rounds = 0;
+    while !done.load(Ordering::Acquire) {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        for byte in 0..4 {
+            thread::yield_now();
+            a.write_all(&[byte]).unwrap();
+            let mut read = [9];
+            b.read_exact(&mut read).unwrap();
+            assert_eq!(read, [byte], "somebody else wrote here");
+        }
+        rounds += 1;
+    }
+    rounds
+}
+
+#[test]
+fn s65_failed_connections_close_their_own_descriptors_once() {
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closing.local_addr().unwrap();
+    let before = open_descriptors();
+    let (done, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let attempts = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                drop(closing.accept());
+                attempts.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        let watcher = scope.spawn(|| watch_our_own(&done));
+        let mut config = ProducerConfig::new();
+        config.set("bootstrap.servers", &format!("{refused},{address}")).unwrap();
+        config.set("reconnect.backoff.ms", "1").unwrap();
+        config.set("reconnect.backoff.max.ms", "1").unwrap();
+        config.set("max.block.ms", "50").unwrap();
+        for _ in 0..3 {
+            let producer = Producer::new(&config, Options::default()).unwrap();
+            let from = attempts.load(Ordering::Acquire);
+            let mut most = 0;
+            eventually("many attempts", || {
+                // Its threads, connections, and the watcher's pair.
+                most = most.max(open_descriptors());
+                producer.send(&record(b"x", 1)).unwrap_err();
+                attempts.load(Ordering::Acquire) > from + 200
+            });
+            assert!(most <= before + 20, "{most} descriptors, {before} before");
+            let (_, closed) = producer.close(Timeout::After(Duration::from_secs(5)));
+            closed.unwrap();
+            drop(producer);
+        }
+        done.store(true, Ordering::Release);
+        stop.store(true, Ordering::Release);
+        drop(TcpStream::connect(address));
+        assert!(watcher.join().unwrap() > 100);
+    });
+    eventually("all are closed", || open_descriptors() == before);
+    let cluster = produce::cluster(1, 1);
+    let (producer, _) = produce::producer(&cluster, &[]);
+    producer.send_sync(&record(b"x", 1), LONG).unwrap();
+    drop(producer);
+    drop(cluster);
+    eventually("all are closed", || open_descriptors() == before);
+}
