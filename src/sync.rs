@@ -9,6 +9,7 @@ pub(crate) mod prim;
 mod front_lock;
 #[cfg_attr(any(not(target_os = "linux"), all(test, loom)), path = "sync/futex_emulated.rs")]
 mod futex;
+pub(crate) mod trip;
 
 pub use front_lock::{FrontGuard, FrontLock};
 

@@ -13,6 +13,7 @@ use crate::accumulator::outgoing::{Finished, LastResort};
 use crate::clock::{Clock, Instant};
 use crate::error::{Error, FATAL, MAYBE_PERSISTED, Result, status};
 use crate::log::LogQueue;
+use crate::sync::trip::trip;
 use crate::sync::{Signal, lock};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
@@ -252,6 +253,7 @@ impl DeliveryQueue {
     /// One step of the callback thread: a batch of deliveries and what was logged. False when there
     /// was nothing.
     pub fn step(&self) -> bool {
+        trip("step");
         let logged = self.run_logs();
         let DeliveryMode::Callback(sink) = &self.mode else { return logged };
         let batch: Vec<Delivery> = {

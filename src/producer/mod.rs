@@ -8,6 +8,8 @@
 //! `end` (flush, purge, close), `threads` (the two threads).
 
 mod end;
+#[cfg(test)]
+mod panics;
 mod send;
 mod threads;
 mod topics;

@@ -25,8 +25,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
 /// The names users see in their debuggers and in `/proc`.
-const NETWORK_THREAD: &str = "kafka-network";
-const CALLBACK_THREAD: &str = "kafka-callback";
+pub(super) const NETWORK_THREAD: &str = "kafka-network";
+pub(super) const CALLBACK_THREAD: &str = "kafka-callback";
+/// How often the callback thread goes on after a panic of ours.
+const MAX_PANICS: usize = 100;
 
 /// Producers made so far in this process: where ids come from.
 static PRODUCERS: AtomicU64 = AtomicU64::new(1);
@@ -140,7 +142,12 @@ fn start_callback_thread(shared: &Arc<Shared>) -> Result<Option<JoinHandle<()>>>
     let thread = Builder::new()
         .name(CALLBACK_THREAD.into())
         .spawn(move || {
-            inner.run_callbacks();
+            // A panic costs the pass it happened in, not the deliveries behind it.
+            let run = || inner.run_callbacks();
+            if !(0..MAX_PANICS).any(|_| catch_unwind(AssertUnwindSafe(run)).is_ok()) {
+                inner.state.store(PANICKED, Ordering::Release);
+                inner.callback_done.set();
+            }
         })
         .map_err(|error| no_resource("the callback thread", &error))?;
     Ok(Some(thread))

@@ -34,6 +34,7 @@ use crate::network::{
 };
 use crate::protocol::api::ApiKey;
 use crate::rng::Rng;
+use crate::sync::trip::trip;
 use bytes::Bytes;
 use cluster::{Nodes, bootstrap_nodes, leader_of};
 use crossbeam::channel::Receiver;
@@ -144,22 +145,32 @@ impl<S: Selectable> Sender<S> {
     /// One pass; false when the sender has ended.
     pub fn run_once(&mut self) -> Result<bool> {
         let now = self.parts.clock.now();
+        trip("messages");
         self.take_messages(now);
         if self.closing {
             self.abort_everything(crate::error::status::ABORTED);
             return Ok(false);
         }
+        trip("inbox");
         self.take_inbox(now);
+        trip("expiry");
         self.expire(now);
+        trip("metadata");
         self.follow_metadata(now);
+        trip("producer id");
         self.follow_producer_id(now);
+        trip("ready");
         self.send_ready(now);
+        trip("memory");
         self.cut_linger_for_memory(now);
+        trip("undecided");
         self.report_undecided(now);
         if self.trim_at <= now {
             self.trim_at = self.parts.accumulator.pool().trim(now);
         }
+        trip("poll");
         self.poll()?;
+        trip("events");
         self.handle_events();
         Ok(true)
     }

@@ -15,6 +15,7 @@ use crate::protocol::messages::produce::{
     ProduceResponse, ProduceTopic, TopicProduceResponse, encode_produce,
 };
 use crate::protocol::record_batch::{BATCH_HEADER_LEN, BatchHeader};
+use crate::sync::trip::trip;
 use crate::transactions::sequence::Identity;
 use bytes::Bytes;
 use std::ops::Range;
@@ -85,6 +86,7 @@ impl<S: Selectable> Sender<S> {
     pub(super) fn send_produce(&mut self, node: i32, now: Instant) -> bool {
         let mut drained = std::mem::take(&mut self.drained);
         self.backs.drain(node, now, &mut drained);
+        trip(if drained.is_empty() { "nothing drained" } else { "drained" });
         let sent = !drained.is_empty();
         if sent {
             // Topics side by side; within one the order of the ready list, which is fair.
@@ -99,6 +101,7 @@ impl<S: Selectable> Sender<S> {
         let mut produce = ProduceInFlight { node, topics: Vec::new(), entries: Vec::new() };
         let cluster = self.parts.metadata.snapshot();
         for mut batch in drained.drain(..) {
+            trip("stamped");
             let slot = batch.partition.slot;
             let history = &mut batch.history;
             history.attempts += 1;
@@ -212,6 +215,7 @@ impl<S: Selectable> Sender<S> {
         self.parts.client.throttle(produce.node, ApiKey::Produce, version, throttle, now);
         let by_id = version >= FIRST_VERSION_WITH_TOPIC_IDS;
         self.learn_leaders(&produce, &response, by_id);
+        trip("answered");
         for (expected, topic) in response.topics.iter().enumerate() {
             let Some(at_topic) = produce.find_topic(topic, by_id, expected) else { continue };
             for (expected, partition) in topic.partitions.iter().enumerate() {
