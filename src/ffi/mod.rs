@@ -23,6 +23,8 @@ pub mod handle;
 mod lent;
 #[cfg(feature = "mock")]
 pub mod mock;
+#[cfg(test)]
+mod panics;
 pub mod poll;
 pub mod producer;
 mod record;
@@ -31,6 +33,7 @@ pub mod status;
 pub mod types;
 
 use crate::error::{Error, FATAL, Result, status as code};
+use crate::sync::trip::trip;
 use status::producer_status_t;
 use std::any::Any;
 use std::ffi::c_char;
@@ -61,7 +64,11 @@ unsafe fn guard_then(
     on_panic: impl FnOnce(),
 ) -> producer_status_t {
     // Unwind safety: what a panic may have left half done is the producer's, and that turns fatal.
-    match catch_unwind(AssertUnwindSafe(body)) {
+    let tried = || {
+        trip("entry");
+        body()
+    };
+    match catch_unwind(AssertUnwindSafe(tried)) {
         Ok(Ok(())) => code::OK,
         // SAFETY: the caller's promise, passed on.
         Ok(Err(failure)) => unsafe { report(error, &failure) },
@@ -75,7 +82,11 @@ unsafe fn guard_then(
 
 /// The same for functions that give a value instead of a status.
 fn guard_value<T>(on_failure: T, body: impl FnOnce() -> Option<T>) -> T {
-    match catch_unwind(AssertUnwindSafe(body)) {
+    let tried = || {
+        trip("entry");
+        body()
+    };
+    match catch_unwind(AssertUnwindSafe(tried)) {
         Ok(Some(value)) => value,
         Ok(None) | Err(_) => on_failure,
     }
