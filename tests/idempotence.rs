@@ -576,3 +576,45 @@ fn throttling_pauses_a_node_and_fails_nothing() {
     assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
     assert_eq!(cluster.accepted_count(1), 2, "bootstrap and broker, never lost");
 }
+
+#[test]
+fn what_expires_before_it_could_be_written_costs_an_epoch_and_no_question() {
+    let settings = [SINGLE, &[("delivery.timeout.ms", "300"), ("request.timeout.ms", "200")]];
+    let cluster = cluster(1, 1);
+    let (producer, outcomes) = known(&cluster, &settings.concat());
+    // Refused each time: it is in no log, and its number never will be.
+    cluster.push_partition_errors("t", 0, &[19; 1000]).unwrap();
+    send(&producer, 0, 1..2);
+    outcomes.wait_for(2);
+    assert_eq!(outcomes.of(1).status, status::DELIVERY_TIMED_OUT);
+    assert_eq!(outcomes.of(1).flags & MAYBE_PERSISTED, 0, "{:?}", outcomes.of(1));
+    cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
+    let requests = cluster.request_count(0, PRODUCE);
+    send(&producer, 0, 2..3);
+    producer.flush(LONG).unwrap();
+    assert_eq!(outcomes.of(2).status, status::OK);
+    assert_eq!(cluster.request_count(0, PRODUCE), requests + 1, "not refused first");
+    assert_eq!(identities(&cluster, 0).last().map(|id| (id.1, id.2)), Some((1, 0)));
+}
+
+#[test]
+fn what_expires_in_flight_and_is_written_after_all_costs_nothing() {
+    let cluster = cluster(1, 2);
+    let (producer, outcomes) = known(&cluster, SINGLE);
+    slow(&cluster, 400);
+    let value = 1_u64.to_be_bytes();
+    producer
+        .send(&kafka_producer::record::ProducerRecord { timeout_ms: 150, ..to(0, &value, 1) })
+        .unwrap();
+    outcomes.wait_for(2);
+    assert_eq!(outcomes.of(1).status, status::DELIVERY_TIMED_OUT);
+    assert_ne!(outcomes.of(1).flags & MAYBE_PERSISTED, 0);
+    // Answers come in order: when this one is there, so is that.
+    send(&producer, 1, 100..101);
+    outcomes.wait_for(3);
+    send(&producer, 0, 2..6);
+    producer.flush(LONG).unwrap();
+    assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4, 5]);
+    assert!((2..6).all(|tag| outcomes.of(tag).status == status::OK));
+    assert!(identities(&cluster, 0).iter().all(|id| id.1 == 0), "no number is missing");
+}
