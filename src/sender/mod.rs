@@ -359,7 +359,10 @@ impl<S: Selectable> Sender<S> {
                         self.on_failed(produce, written, &error.to_string().into(), now);
                     }
                 }
-                ClientEvent::Disconnected { error, .. } => self.on_disconnected(&error),
+                ClientEvent::Disconnected { node, error } => {
+                    self.backs.unsettle(node);
+                    self.on_disconnected(&error);
+                }
                 ClientEvent::Ready { .. } => {}
             }
         }

@@ -40,6 +40,16 @@ impl Backs {
         })
     }
 
+    /// The connection to this node is gone, and so may be what it knew of the producer: the next
+    /// batch of each of its partitions goes out alone.
+    pub fn unsettle(&mut self, node: i32) {
+        for back in self.backs.iter_mut().flatten() {
+            if back.partition.leader() == node {
+                back.unsettled();
+            }
+        }
+    }
+
     /// Batches that are perhaps in the log and that a broker would neither know again nor take: the
     /// caller reports them.
     pub fn take_undecided(&mut self) -> Vec<Outgoing> {
