@@ -11,6 +11,7 @@
 pub mod accumulator;
 pub mod clock;
 pub mod config;
+mod defects;
 pub mod delivery;
 pub mod error;
 pub mod ffi;

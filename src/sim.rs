@@ -15,6 +15,7 @@
 mod archive;
 mod audit;
 mod baton;
+mod bites;
 mod caller;
 mod faults;
 mod lies;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layer 0: what everybody may import.
-const GROUND: &[&str] = &["error", "clock", "sync", "rng", "record", "config", "log"];
+const GROUND: &[&str] = &["error", "clock", "sync", "rng", "record", "config", "log", "defects"];
 
 /// Who may import whom: a room (a file or folder of src/, the longest that fits), and the rooms it
 /// may import beside itself and, from layer 1 up, [`GROUND`]. Data flows accumulator -> sender ->
@@ -58,6 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rng", &[]),
     ("clock", &[]),
     ("error", &[]),
+    ("defects", &[]),
 ];
 
 /// Files outside of src/ffi that may contain `unsafe`; each says why in an `expect(unsafe_code)` of

@@ -7,6 +7,7 @@
 //! touched when a batch opens and when it is done, the current cut is read without it.
 
 use crate::clock::{Clock, Instant};
+use crate::defects::{self, Defect};
 use crate::sync::Signal;
 use crate::sync::prim::{AtomicU64, Mutex, Ordering, fence, guard};
 use std::collections::VecDeque;
@@ -94,7 +95,8 @@ impl Cuts {
     /// has.
     pub fn completed(&self, cut: u64) {
         let mut outstanding = guard(&self.outstanding);
-        let Some(place) = outstanding.iter().position(|of| of.cut == cut) else {
+        let counts = defects::on(Defect::FlushByCounting);
+        let Some(place) = outstanding.iter().position(|of| of.cut == cut || counts) else {
             debug_assert!(false, "a batch of cut {cut} is completed twice");
             return;
         };

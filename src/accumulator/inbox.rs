@@ -16,6 +16,7 @@
 
 use super::front::Partition;
 use crate::clock::Instant;
+use crate::defects::{self, Defect};
 use crate::sync::Wake;
 use crate::sync::prim::{AtomicBool, AtomicU64, Mutex, Ordering, fence, guard};
 use std::fmt;
@@ -101,6 +102,9 @@ impl Inbox {
     }
 
     fn oversleeps(&self, deadline: Instant) -> bool {
+        if defects::on(Defect::LoseWake) {
+            return false;
+        }
         // Pairs with the fence in `prepare_to_wait`: what was pushed is seen there, or what was
         // published is seen here.
         fence(Ordering::SeqCst);

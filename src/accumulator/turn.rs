@@ -10,6 +10,7 @@ use super::front::Partition;
 use super::outgoing::Outgoing;
 use super::ring::Due;
 use crate::clock::Instant;
+use crate::defects::{self, Defect};
 use crate::transactions::sequence::{Missing, PartitionSequence, ProducerIdAndEpoch};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -166,7 +167,11 @@ impl Back {
     fn keeps_order(&self, number: u64) -> bool {
         let (first, last) = (self.in_flight.first(), self.in_flight.last());
         first.is_none_or(|first| number < *first)
-            || (self.known_at.is_some() && last.is_some_and(|last| *last < number))
+            || (self.leader_knows() && last.is_some_and(|last| *last < number))
+    }
+
+    fn leader_knows(&self) -> bool {
+        self.known_at.is_some() || defects::on(Defect::SendBeforeKnown)
     }
 
     /// Time passes: a leader that has heard nothing for long may have forgotten the producer.
@@ -223,7 +228,10 @@ impl Back {
 
     /// Puts a batch among those that wait. Batches that fail together come back in any order.
     pub(super) fn wait_again(&mut self, batch: Outgoing) {
-        let at = self.retries.partition_point(|other| other.number < batch.number);
+        let at = match defects::on(Defect::DropRetryOrder) {
+            true => self.retries.len(),
+            false => self.retries.partition_point(|other| other.number < batch.number),
+        };
         self.retries.insert(at, batch);
     }
 

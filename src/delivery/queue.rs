@@ -11,6 +11,7 @@ use crate::accumulator::cuts::Cuts;
 use crate::accumulator::front::Partition;
 use crate::accumulator::outgoing::{Finished, LastResort};
 use crate::clock::{Clock, Instant};
+use crate::defects::{self, Defect};
 use crate::error::{Error, FATAL, MAYBE_PERSISTED, Result, status};
 use crate::log::LogQueue;
 use crate::sync::trip::trip;
@@ -268,6 +269,9 @@ impl DeliveryQueue {
             let _inside = reentry::enter();
             // A callback of Rust's may panic; its deliveries were reported all the same.
             let _ = catch_unwind(AssertUnwindSafe(|| sink.deliver(&batch)));
+            if defects::on(Defect::ReportTwice) {
+                sink.deliver(&batch);
+            }
         }
         for delivery in batch {
             let cut = delivery.cut;

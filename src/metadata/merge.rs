@@ -6,6 +6,7 @@
 //! the wire: nothing is allocated beyond the answer's own count.
 
 use super::cluster::{Node, PartitionMetadata, TopicMetadata};
+use crate::defects::{self, Defect};
 use crate::error::status;
 use crate::protocol::messages::metadata::{MetadataResponse, MetadataResponsePartition};
 use std::sync::Arc;
@@ -135,7 +136,8 @@ fn newer(old: PartitionMetadata, new: PartitionMetadata) -> PartitionMetadata {
         // A broker that doesn't tell epochs: believed, and the epoch already seen stays the bar.
         return PartitionMetadata { leader_epoch: old.leader_epoch, ..new };
     }
-    if new.leader_epoch < old.leader_epoch { old } else { new }
+    let older = new.leader_epoch < old.leader_epoch && !defects::on(Defect::OlderEpoch);
+    if older { old } else { new }
 }
 
 #[cfg(test)]

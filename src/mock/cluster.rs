@@ -156,7 +156,7 @@ pub struct Cluster {
     pub audit: Audit,
     brokers: Vec<Broker>,
     api_versions: BTreeMap<i16, (i16, i16)>,
-    errors: BTreeMap<i16, VecDeque<i16>>,
+    pub(crate) errors: BTreeMap<i16, VecDeque<i16>>,
     requests: VecDeque<SeenRequest>,
     last_client_id: Option<Arc<str>>,
     complaints: VecDeque<String>,

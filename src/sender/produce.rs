@@ -5,6 +5,7 @@ use super::retry::maybe_written;
 use crate::accumulator::batch::BatchBody;
 use crate::accumulator::outgoing::{Expiry, Outgoing};
 use crate::clock::Instant;
+use crate::defects::{self, Defect};
 use crate::error::{Error, Result};
 use crate::log::Level;
 use crate::metadata::{LeaderUpdate, Node};
@@ -336,7 +337,13 @@ impl<S: Selectable> Sender<S> {
         why: &Arc<str>,
         now: Instant,
     ) {
+        let written = written && !defects::on(Defect::UnansweredIsUnwritten);
         for entry in produce.entries {
+            if defects::on(Defect::ForgetOnDisconnect) {
+                self.backs.done(entry.slot, entry.number);
+                std::mem::forget(entry.batch);
+                continue;
+            }
             let Some(mut batch) = entry.batch else {
                 let lost = Some(entry.maybe_written || written);
                 self.end_reported(entry.slot, entry.number, lost);
@@ -365,6 +372,7 @@ impl<S: Selectable> Sender<S> {
             for entry in produce.entries.iter_mut().filter(looked_at) {
                 let Some(batch) = &mut entry.batch else { continue };
                 match batch.expired(now, timeout) {
+                    Expiry::All if defects::on(Defect::KeepInFlight) => continue,
                     Expiry::All => {
                         expired.extend(entry.batch.take());
                         continue;
@@ -380,6 +388,9 @@ impl<S: Selectable> Sender<S> {
         }
         expired.sort_by_key(|batch| (batch.partition.slot, batch.number));
         for batch in expired {
+            if defects::on(Defect::FreeAtExpiry) {
+                self.backs.done(batch.partition.slot, batch.number);
+            }
             self.fail_expired(batch, now, true);
         }
     }

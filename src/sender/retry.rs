@@ -7,6 +7,7 @@
 //! behind it: what a broker says of the sequence of any other means only that the oldest one is
 //! missing there (KIP-360).
 
+use crate::defects::{self, Defect};
 use crate::protocol::api::ErrorCode;
 
 /// What makes a retry of a batch safe.
@@ -152,9 +153,9 @@ pub fn decide(code: ErrorCode, facts: &BatchFacts, mode: Mode) -> Outcome {
 /// The leader does not have what should be before the batch, or has another producer there.
 fn decide_sequence(code: ErrorCode, facts: &BatchFacts) -> Outcome {
     let other_id = is_about_id(code);
-    if !facts.oldest {
+    if !facts.oldest && !defects::on(Defect::BumpOnAny45) {
         Outcome::Retry { refresh: false, maybe_written: false, in_turn: true }
-    } else if facts.maybe_written && !facts.behind_gap {
+    } else if facts.maybe_written && !facts.behind_gap && !defects::on(Defect::RestartUndecided) {
         Outcome::Undecided { other_id }
     } else if facts.attempts > facts.retries {
         // Refused every time.

@@ -6,6 +6,7 @@ use super::retry::{BatchFacts, Mode, Outcome, decide};
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::outgoing::Outgoing;
 use crate::clock::Instant;
+use crate::defects::{self, Defect};
 use crate::network::Selectable;
 use crate::protocol::api::ErrorCode;
 use crate::protocol::messages::produce::PartitionProduceResponse;
@@ -33,6 +34,15 @@ impl<S: Selectable> Sender<S> {
             }
             Outcome::Retry { refresh, maybe_written, in_turn } => {
                 batch.history.maybe_written |= maybe_written;
+                if defects::on(Defect::ForgetDoubt) {
+                    batch.history.maybe_written = maybe_written;
+                }
+                if defects::on(Defect::ResetOnUnknownTopic)
+                    && code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                {
+                    self.backs.broken(slot, number, false);
+                    batch.history.maybe_written = false;
+                }
                 let leader = batch.partition.leader();
                 let moved = leader != NO_LEADER && answered.is_some_and(|(node, _)| node != leader);
                 if refresh && !moved {

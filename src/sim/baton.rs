@@ -7,6 +7,7 @@
 //! lock whatever it likes without waiting.
 
 use crate::clock::{Clock, Instant, Sleeper};
+use crate::defects;
 use crate::sync::{lock, notified};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -77,11 +78,13 @@ impl Baton {
         let mut tasks = lock(&self.tasks);
         let number = tasks.len();
         let baton = Arc::clone(self);
+        let defect = defects::switched();
         let handle = Builder::new()
             .name(name.into())
             .stack_size(512 << 10)
             .spawn(move || {
                 ME.set(number);
+                defects::set(defect);
                 baton.await_turn(number);
                 let ended = baton.ended.load(Ordering::Acquire);
                 let result = match ended {

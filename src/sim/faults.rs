@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Codes of Produce that mean: again. Some after the write, most without one.
 const RETRIABLE: &[i16] = &[2, 3, 5, 6, 7, 9, 13, 19, 20, 56, 74, 75, 89, CUT_AFTER_WRITE];
+/// Codes of Produce that mean: the leader has lost what it knew of the producer.
+const OF_SEQUENCE: &[i16] = &[45, 45, 59, 47];
 /// Codes of Produce that mean: never.
 const FINAL: &[i16] = &[-1, 17, 18, 29, 76, 87];
 /// Topic errors of Metadata that pass.
@@ -110,6 +112,7 @@ impl Net {
     /// Everything works from here on.
     fn heal(&mut self) {
         self.faults.next = Instant::NEVER;
+        self.cluster.errors.clear();
         self.trace.note(&[6], || "everything is mended".into());
         for (_, mend) in std::mem::take(&mut self.faults.mending) {
             self.mend(mend);
@@ -268,7 +271,12 @@ impl Net {
 
     fn error_fault(&mut self) {
         let finally = self.faults.weather.final_errors && self.rng.u32(0..6) == 0;
-        let codes = if finally { FINAL } else { RETRIABLE };
+        let of_sequence = self.rng.u32(0..4) == 0;
+        let codes = match (finally, of_sequence) {
+            (true, _) => FINAL,
+            (false, true) => OF_SEQUENCE,
+            (false, false) => RETRIABLE,
+        };
         let code = codes[self.rng.usize(0..codes.len())];
         let times = self.rng.usize(1..4);
         let codes = vec![code; times];

@@ -28,6 +28,9 @@ use std::time::Duration;
 /// A thread that polls so often without need spins.
 const MOST_IDLE_POLLS: u64 = 1000;
 
+/// No run takes longer than that beyond its chaos.
+const LONGEST_END: Duration = Duration::from_secs(120);
+
 /// See the module's comment.
 pub(super) struct World {
     pub(super) plan: Plan,
@@ -44,6 +47,8 @@ pub(super) struct World {
     pub(super) rng: Mutex<Rng>,
     failure: Mutex<Option<String>>,
     woken: Arc<Woken>,
+    /// Long after everything should be over.
+    end: Instant,
     /// Polls in a row that did not sleep and brought nothing.
     idle_polls: AtomicU64,
     pub(super) polls: AtomicU64,
@@ -70,6 +75,7 @@ impl World {
         rng: Rng,
     ) -> World {
         World {
+            end: clock.now().after(plan.chaos + LONGEST_END),
             oracle: Mutex::new(Oracle::new(plan.clone())),
             plan,
             time,
@@ -107,6 +113,9 @@ impl World {
 
     /// Everything that is due now, once; tasks in an order by chance.
     fn turn(&self, now: Instant) {
+        if now > self.end {
+            self.fail(format!("it does not end; open: {:?}", self.baton.left()));
+        }
         {
             let mut net = lock(&self.net);
             net.disturb(now);

@@ -6,13 +6,15 @@ use super::{Backs, Order};
 use crate::accumulator::front::Partition;
 use crate::accumulator::outgoing::Outgoing;
 use crate::accumulator::turn::Place;
+use crate::defects::{self, Defect};
 use crate::transactions::sequence::ProducerIdAndEpoch;
 use std::sync::Arc;
 
 impl Backs {
     /// Gives a batch that goes out its identity, if it has none and is to have one.
     pub(super) fn stamp(&mut self, mut batch: Outgoing) -> Option<Outgoing> {
-        if self.limits.order == Order::Sequences && batch.identity.is_none() {
+        let fresh = batch.identity.is_none() || defects::on(Defect::NewSequenceOnRetry);
+        if self.limits.order == Order::Sequences && fresh {
             let newest = self.newest_id;
             let back = self.back(batch.partition.slot)?;
             batch.identity = back.sequence.assign(newest, batch.count());
@@ -25,6 +27,10 @@ impl Backs {
     pub fn broken(&mut self, slot: u32, number: u64, other_id: bool) {
         let Some(back) = self.back(slot) else { return };
         back.sequence.broken(number);
+        if defects::on(Defect::BumpOnAny45) {
+            back.sequence.start_over();
+            back.retries.iter_mut().for_each(|batch| batch.identity = None);
+        }
         if other_id {
             back.sequence.spend();
         }

@@ -1,0 +1,78 @@
+//! Deliberate defects, so that tests can show that the simulator finds them. Outside of tests there
+//! are none: [`on`] is a constant `false`, and what depends on it is not compiled in.
+
+/// What may be broken, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// Batches that are sent again go in the order in which they came back.
+    DropRetryOrder,
+    /// Any OUT_OF_ORDER_SEQUENCE_NUMBER starts the sequence over, not only the oldest batch's.
+    BumpOnAny45,
+    /// A batch that is perhaps written, and unknown to the broker, is sent under another identity.
+    RestartUndecided,
+    /// A batch that is sent again gets new sequence numbers.
+    NewSequenceOnRetry,
+    /// UNKNOWN_TOPIC_OR_PARTITION starts the sequence over.
+    ResetOnUnknownTopic,
+    /// Starting over keeps the epoch.
+    ReuseEpoch,
+    /// Several batches go out before the leader knows the producer.
+    SendBeforeKnown,
+    /// Flush waits for a number of batches, whichever they are.
+    FlushByCounting,
+    /// A caller does not wake the network thread.
+    LoseWake,
+    /// The callback gets everything twice.
+    ReportTwice,
+    /// A connection that fails takes its batches with it.
+    ForgetOnDisconnect,
+    /// A request that was not answered counts as not written.
+    UnansweredIsUnwritten,
+    /// A later attempt makes an earlier one's doubt forgotten.
+    ForgetDoubt,
+    /// What expires in flight gives its turn away at once.
+    FreeAtExpiry,
+    /// What is in flight does not expire.
+    KeepInFlight,
+    /// Close fails what is in flight and forgets what waits.
+    CloseForgetsFronts,
+    /// Leader epochs go back.
+    OlderEpoch,
+}
+
+/// Whether this is broken.
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn on(_: Defect) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) use switch::on;
+#[cfg(all(test, feature = "mock", not(loom)))]
+pub(crate) use switch::{set, switched};
+
+#[cfg(test)]
+mod switch {
+    use super::Defect;
+    use std::cell::Cell;
+
+    thread_local! {
+        static SWITCHED: Cell<Option<Defect>> = const { Cell::new(None) };
+    }
+
+    /// Whether this thread runs with that defect.
+    pub(crate) fn on(defect: Defect) -> bool {
+        SWITCHED.get() == Some(defect)
+    }
+
+    /// This thread's defect.
+    pub(crate) fn switched() -> Option<Defect> {
+        SWITCHED.get()
+    }
+
+    /// Gives this thread a defect, or none.
+    pub(crate) fn set(defect: Option<Defect>) {
+        SWITCHED.set(defect);
+    }
+}

@@ -1,0 +1,53 @@
+//! The simulator bites: each deliberate defect is found within 2,000 seeds.
+
+use super::{number_from, run};
+use crate::defects::{self, Defect};
+
+/// As many as CI runs.
+const SEEDS: u64 = 2000;
+/// Where nobody asked for so many, and the build is a slow one.
+const FEW: u64 = 20;
+
+/// Runs seeds with a defect until one fails.
+fn is_found(defect: Defect) {
+    let all = number_from("SIM_SEEDS").map_or(!cfg!(debug_assertions), |count| count >= SEEDS);
+    defects::set(Some(defect));
+    let found = (1..=if all { SEEDS } else { FEW }).find_map(|seed| run(seed).err());
+    defects::set(None);
+    match found {
+        Some(text) => println!("{defect:?}: {text:.300}"),
+        None if all => panic!("{defect:?} is not found"),
+        None => println!("{defect:?}: not under {FEW} seeds; SIM_SEEDS={SEEDS} looks further"),
+    }
+}
+
+macro_rules! finds {
+    ($($test:ident: $defect:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                is_found(Defect::$defect);
+            }
+        )*
+    };
+}
+
+finds! {
+    retries_in_the_order_they_came_back: DropRetryOrder;
+    a_bump_on_any_45: BumpOnAny45;
+    another_identity_for_what_may_be_written: RestartUndecided;
+    new_sequence_numbers_on_retry: NewSequenceOnRetry;
+    sequences_reset_on_an_unknown_topic: ResetOnUnknownTopic;
+    an_epoch_used_twice: ReuseEpoch;
+    batches_before_the_leader_knows_the_producer: SendBeforeKnown;
+    a_flush_that_counts: FlushByCounting;
+    a_lost_wake: LoseWake;
+    a_report_too_many: ReportTwice;
+    batches_lost_with_their_connection: ForgetOnDisconnect;
+    no_answer_taken_for_not_written: UnansweredIsUnwritten;
+    a_doubt_forgotten: ForgetDoubt;
+    a_turn_given_away_at_expiry: FreeAtExpiry;
+    no_expiry_in_flight: KeepInFlight;
+    fronts_forgotten_at_close: CloseForgetsFronts;
+    an_older_leader_epoch: OlderEpoch;
+}
