@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 /// What a call may take beyond its timeout.
 const SLACK: Duration = Duration::from_millis(50);
 /// A machine that is busy may keep a thread from running for longer, but not every time.
-const TRIES: u32 = 4;
+const TRIES: u32 = 12;
 const QUICK: &[(&str, &str)] = &[
     ("linger.ms", "0"),
     ("retry.backoff.ms", "20"),

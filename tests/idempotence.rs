@@ -237,7 +237,8 @@ fn five_batches_of_a_partition_are_in_flight() {
     let (producer, outcomes) = known(&cluster, SINGLE);
     cluster.set_broker(1, true, true, 0, 0).unwrap();
     send(&producer, 0, 1..12);
-    cluster.set_broker(1, true, false, 100, 0).unwrap();
+    // Long enough to be looked at before the first answer makes room for a sixth.
+    cluster.set_broker(1, true, false, 1500, 0).unwrap();
     let sent = || cluster.request_count(0, PRODUCE);
     eventually("five requests", || sent() == 6);
     assert!(outcomes.get().len() == 1 && sent() == 6, "five, and then they are waited for");

@@ -243,14 +243,14 @@ class SendFileAndFaults(unittest.TestCase):
         self.assertEqual(list(dict.fromkeys(values)), lines, "lost or out of order")
 
     def test_lines_that_failed_unwritten_are_sent_again(self):
-        process = self.start(linger_ms=0, request_timeout_ms=2000, delivery_timeout_ms=4000)
+        process = self.start(linger_ms=0, request_timeout_ms=2000, delivery_timeout_ms=9000)
         process.stdin.write(b"first\n")
         process.stdin.flush()
         self.wait_until_written(1)
         cluster.tell("kill", 1)
         process.stdin.write(b"second\n" * 3)
         process.stdin.flush()
-        time.sleep(4.4)  # not to wait for anything: their time-out passes while the broker is down
+        time.sleep(9.4)  # not to wait for anything: their time-out passes while the broker is down
         cluster.tell("restart", 1)
         code, out, err = self.finish(process)
         self.assertEqual((code, out), (0, ""), err)
