@@ -224,8 +224,10 @@ pub fn assert_places(cluster: &MockCluster, outcomes: &Outcomes) {
     }
 }
 
-/// At a quiet point: every record has an outcome, and every byte came back.
+/// At a quiet point: every record has an outcome, and every byte came back. The last ones do so
+/// when the callback that was shown the records has returned.
 pub fn assert_settled(producer: &Producer) {
+    eventually("every byte is back", || producer.counters().buffered_bytes == 0);
     let counters = producer.counters();
     assert_eq!(counters.accepted, counters.acknowledged + counters.failed, "{counters:?}");
     assert_eq!((counters.pending, counters.buffered_bytes), (0, 0), "{counters:?}");
