@@ -63,9 +63,14 @@ fn five_hundred_brokers_two_threads_and_connections_to_leaders_in_use() {
     // The bootstrap server that was asked first is left as soon as its nodes are known.
     let leaders: Vec<i32> =
         in_use.iter().map(|partition| cluster.leader("t", *partition).unwrap().0).collect();
-    eventually("connections to leaders alone", || connected(&cluster) == leaders);
+    // Some other broker may have been asked for the producer id.
+    eventually("connections to leaders, and one more at most", || {
+        let connected = connected(&cluster);
+        leaders.iter().all(|leader| connected.contains(leader))
+            && connected.len() <= leaders.len() + 1
+            && cluster.connection_count(0) == connected.len()
+    });
     assert_eq!(threads(), ["kafka-callback", "kafka-network"]);
-    assert_eq!(cluster.connection_count(0), leaders.len(), "one each");
     // All of them: as many connections, and no thread more.
     let all: Vec<i32> = (0..BROKERS).collect();
     for _ in 0..2 {
