@@ -46,7 +46,7 @@ grep -q "SONAME.*\[$soname\]" <<< "$dynamic" || fail "the SONAME is not $soname"
 grep -q 'FLAGS_1.*NODELETE' <<< "$dynamic" || fail "dlclose() could unmap it: no NODELETE"
 grep -q 'FLAGS_1.*NOW' <<< "$dynamic" || fail "symbols are bound lazily: no NOW"
 grep -q TEXTREL <<< "$dynamic" && fail "it has text relocations"
-readelf -lW "$shared" | grep 'GNU_STACK' | grep -q 'RWE' && fail "its stack is executable"
+readelf -lW "$shared" | grep 'GNU_STACK' | grep 'RWE' > /dev/null && fail "its stack is executable"
 [ "$(readlink "$shared")" = "$soname" ] || fail "$shared does not point to $soname"
 for needed in $(sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' <<< "$dynamic"); do
     case $needed in

@@ -55,9 +55,9 @@ if quietly "find_package" configure "$consumer/build" "$minor" &&
     for program in shared static; do
         quietly "the consumer, $program" "$consumer/build/consumer_$program" "$version"
     done
-    ldd "$consumer/build/consumer_shared" | grep -q "libkafka_producer.so.$minor => $lib" ||
+    ldd "$consumer/build/consumer_shared" | grep "libkafka_producer.so.$minor => $lib" > /dev/null ||
         fail "the shared consumer does not load the staged library"
-    ldd "$consumer/build/consumer_static" | grep -q libkafka_producer &&
+    ldd "$consumer/build/consumer_static" | grep libkafka_producer > /dev/null &&
         fail "the static consumer loads the shared library"
 fi
 # Before 1.0 another minor version may differ in everything.
