@@ -55,7 +55,8 @@ if quietly "find_package" configure "$consumer/build" "$minor" &&
     for program in shared static; do
         quietly "the consumer, $program" "$consumer/build/consumer_$program" "$version"
     done
-    ldd "$consumer/build/consumer_shared" | grep "libkafka_producer.so.$minor => $lib" > /dev/null ||
+    ldd "$consumer/build/consumer_shared" |
+        grep "libkafka_producer.so.$minor => $lib" > /dev/null ||
         fail "the shared consumer does not load the staged library"
     ldd "$consumer/build/consumer_static" | grep libkafka_producer > /dev/null &&
         fail "the static consumer loads the shared library"
