@@ -193,20 +193,22 @@ impl Outgoing {
         self.identity.is_some() && self.history.maybe_written
     }
 
-    /// The cut it belongs to.
-    pub fn cut(&self) -> u64 {
-        self.cut
-    }
-
     /// Cuts it: see [`BatchBody::cut`]. Each piece has its place in the order, and what happened to
-    /// the batch, but no identity. The batch itself if somebody reads it at this moment.
+    /// the batch, but no identity, and is counted as one of its cut. The batch itself if somebody
+    /// reads it at this moment.
     pub fn into_pieces(
         mut self,
+        cuts: &Cuts,
         piece_of: impl FnMut(usize, usize) -> usize,
     ) -> Result<Vec<Outgoing>, Box<Outgoing>> {
         let Some(body) = self.body.take() else { return Err(Box::new(self)) };
         match BatchBody::cut(body, piece_of) {
-            Ok(pieces) => Ok(pieces.into_iter().map(|piece| self.piece(piece)).collect()),
+            Ok(pieces) => {
+                for _ in pieces.iter().skip(1) {
+                    cuts.opened(self.cut);
+                }
+                Ok(pieces.into_iter().map(|piece| self.piece(piece)).collect())
+            }
             Err(body) => {
                 self.body = Some(body);
                 Err(Box::new(self))
@@ -223,7 +225,7 @@ impl Outgoing {
     ) -> Result<[Option<Outgoing>; 2], Box<Outgoing>> {
         let reported = self.open.clone();
         let cut = self.cut;
-        let pieces = self.into_pieces(|place, _| {
+        let pieces = self.into_pieces(cuts, |place, _| {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             let is_in = |places: &[u32]| places.binary_search(&place).is_ok();
             match &reported {
@@ -235,9 +237,9 @@ impl Outgoing {
         let mut pieces = pieces.into_iter();
         let parts = [pieces.next(), pieces.next()];
         // What was reported before has its outcome, and is sent no more.
-        pieces.for_each(|reported| drop(reported.finish()));
-        if parts.iter().all(Option::is_some) {
-            cuts.opened(cut);
+        for reported in pieces {
+            drop(reported.finish());
+            cuts.completed(cut);
         }
         Ok(parts)
     }

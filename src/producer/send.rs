@@ -41,17 +41,6 @@ enum Attempt {
     NoMemory(Waiting, i32),
 }
 
-impl Attempt {
-    fn of(appended: Appended, index: i32) -> Attempt {
-        match appended {
-            Appended::Done(_) => Attempt::Done,
-            Appended::NoMemory(waiting) => Attempt::NoMemory(waiting, index),
-            // Only said to who does not want a new batch.
-            Appended::BatchFull => Attempt::NoPartition,
-        }
-    }
-}
-
 /// A record that waits for memory.
 struct Later<'a> {
     record: &'a ProducerRecord<'a>,
@@ -63,23 +52,23 @@ struct Later<'a> {
 impl Producer {
     /// Sends one record, waiting up to `max.block.ms` for metadata and for memory.
     pub fn send(&self, record: &ProducerRecord<'_>) -> Result<()> {
-        self.shared.check_open()?;
-        let reading = self.shared.clock.reading();
-        if self.shared.append_if_room(record, reading) {
-            return Ok(());
-        }
-        let mut wait = Wait::new(reading.mono, self.shared.settings.max_block);
-        self.shared.append(record, reading, &mut wait, None)
+        self.send_within(record, self.shared.settings.max_block)
     }
 
     /// The same, but never waits.
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<()> {
+        self.send_within(record, Duration::ZERO)
+    }
+
+    #[inline(always)]
+    fn send_within(&self, record: &ProducerRecord<'_>, budget: Duration) -> Result<()> {
         self.shared.check_open()?;
         let reading = self.shared.clock.reading();
         if self.shared.append_if_room(record, reading) {
             return Ok(());
         }
-        self.shared.append(record, reading, &mut Wait::never(), None)
+        let mut wait = Wait::new(reading.mono, budget);
+        self.shared.append(record, reading, &mut wait, None)
     }
 
     /// Sends records in order until one is refused; returns how many were accepted. `records` is
@@ -192,17 +181,11 @@ impl Shared {
         reading: Reading,
     ) -> (usize, Option<Result<ProducerRecord<'a>>>) {
         let run = self.with_last(first.topic, |topic| {
-            let (index, _) = self.choose(topic, &first);
+            let (index, mut keyless) = self.choose(topic, &first);
             let mut appender = self.accumulator.appender(topic.partition(index)?);
             let mut record = first;
             for appended in 0..LONGEST_RUN {
-                let (at, keyless) = self.choose(topic, &record);
-                let same = at == index && record.topic == first.topic;
-                let pushed = match same {
-                    true => appender.append_if_room(&record, reading),
-                    false => None,
-                };
-                let Some(pushed) = pushed else {
+                let Some(pushed) = appender.append_if_room(&record, reading) else {
                     return Some((appended, (appended > 0).then_some(Ok(record))));
                 };
                 if keyless {
@@ -212,6 +195,11 @@ impl Shared {
                     Some(Ok(next)) => next,
                     other @ (Some(Err(_)) | None) => return Some((appended + 1, other)),
                 };
+                let at;
+                (at, keyless) = self.choose(topic, &record);
+                if at != index || record.topic != first.topic {
+                    return Some((appended + 1, Some(Ok(record))));
+                }
             }
             Some((LONGEST_RUN, Some(Ok(record))))
         });
@@ -273,20 +261,33 @@ impl Shared {
         reading: Reading,
         alone: Option<Alone>,
     ) -> Result<Attempt> {
-        let (index, keyless) = self.choose(topic, record);
-        let Some(partition) = topic.partition(index) else { return Ok(Attempt::NoPartition) };
-        let appended = match alone {
-            None if keyless => return self.attempt_keyless(topic, record, reading),
-            None => self.accumulator.try_append(partition, record, reading)?,
+        let (mut index, keyless) = self.choose(topic, record);
+        let Some(mut partition) = topic.partition(index) else { return Ok(Attempt::NoPartition) };
+        let mut appended = match alone {
             Some(alone) => self.append_alone(partition, record, reading, alone)?,
+            None if keyless => self.accumulator.try_append_to_open(partition, record, reading)?,
+            None => self.accumulator.try_append(partition, record, reading)?,
         };
-        if let Appended::Done(pushed) = appended {
-            if keyless {
-                self.count_sticky(topic, index, pushed);
-            }
-            self.tell_deadline(partition, record, reading);
+        if matches!(appended, Appended::BatchFull) {
+            // A new batch is the moment to move on to another partition: the sticky one is asked.
+            self.count_sticky(topic, index, Pushed { bytes: 0, batch_full: true });
+            (index, _) = self.choose(topic, record);
+            let Some(next) = topic.partition(index) else { return Ok(Attempt::NoPartition) };
+            partition = next;
+            appended = self.accumulator.try_append(partition, record, reading)?;
         }
-        Ok(Attempt::of(appended, index))
+        match appended {
+            Appended::Done(pushed) => {
+                if keyless {
+                    self.count_sticky(topic, index, pushed);
+                }
+                self.tell_deadline(partition, record, reading);
+                Ok(Attempt::Done)
+            }
+            Appended::NoMemory(waiting) => Ok(Attempt::NoMemory(waiting, index)),
+            // Only said to who does not want a new batch.
+            Appended::BatchFull => Ok(Attempt::NoPartition),
+        }
     }
 
     /// A record with a timeout of its own was appended: the network thread has to look in time.
@@ -300,37 +301,6 @@ impl Shared {
             && partition.must_tell(at, reading.mono)
         {
             self.tell(Control::Expiry { slot: partition.slot, at });
-        }
-    }
-
-    /// A new batch is the moment to move on to another partition: the sticky one is asked before.
-    fn attempt_keyless(
-        &self,
-        topic: &Resolved,
-        record: &ProducerRecord<'_>,
-        reading: Reading,
-    ) -> Result<Attempt> {
-        let mut may_open = false;
-        loop {
-            let (index, _) = self.choose(topic, record);
-            let Some(partition) = topic.partition(index) else { return Ok(Attempt::NoPartition) };
-            let appended = match may_open {
-                false => self.accumulator.try_append_to_open(partition, record, reading)?,
-                true => self.accumulator.try_append(partition, record, reading)?,
-            };
-            match appended {
-                Appended::Done(pushed) => {
-                    self.count_sticky(topic, index, pushed);
-                    self.tell_deadline(partition, record, reading);
-                }
-                Appended::BatchFull => {
-                    self.count_sticky(topic, index, Pushed { bytes: 0, batch_full: true });
-                    may_open = true;
-                    continue;
-                }
-                Appended::NoMemory(_) => {}
-            }
-            return Ok(Attempt::of(appended, index));
         }
     }
 

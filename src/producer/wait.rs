@@ -45,11 +45,6 @@ impl Wait {
         Wait { began, budget }
     }
 
-    /// For calls that must not wait.
-    pub fn never() -> Wait {
-        Wait { began: Instant(0), budget: Duration::ZERO }
-    }
-
     /// Whether the call may not wait at all.
     pub fn is_never(&self) -> bool {
         self.budget.is_zero()

@@ -169,17 +169,22 @@ impl<S: Selectable> Sender<S> {
     /// and then the client is to wake up. If none of the brokers that the metadata names can be
     /// reached, they may all have moved: the bootstrap servers are asked again (KIP-899).
     fn no_node(&mut self, now: Instant) {
-        let client = &mut self.parts.client;
-        let nodes = client.nodes().to_vec();
-        let reachable = nodes.iter().any(|node| client.is_connected(*node));
-        for node in nodes {
-            client.ready(node, now);
-        }
+        let client = &self.parts.client;
+        let reachable = client.nodes().iter().any(|node| client.is_connected(*node));
+        self.prepare_nodes(now);
         let may = self.parts.settings.metadata_rebootstrap;
         if !reachable && may && self.from_whom == Nodes::Brokers {
             self.from_whom = Nodes::All;
             self.follow_nodes();
             self.request_metadata(now);
+        }
+    }
+
+    /// Connects to whoever may be connected to; of the others the client learns when to wake up.
+    pub(super) fn prepare_nodes(&mut self, now: Instant) {
+        let client = &mut self.parts.client;
+        for node in client.nodes().to_vec() {
+            client.ready(node, now);
         }
     }
 

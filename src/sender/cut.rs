@@ -33,32 +33,22 @@ impl<S: Selectable> Sender<S> {
     /// the parts of its sequence numbers.
     pub(super) fn split(&mut self, batch: Outgoing, now: Instant) {
         let (slot, number) = (batch.partition.slot, batch.number);
-        let (size, cut, identity) = (batch.size(), batch.cut(), batch.identity);
+        let (size, identity) = (batch.size(), batch.identity);
         let maybe_written = batch.history.maybe_written;
         let target = self.parts.settings.batch_size.min(size / 2);
         let (mut at, mut filled) = (0, BATCH_HEADER_LEN);
-        let pieces = batch.into_pieces(|index, len| {
+        let pieces = self.cut_up(batch, now, |index, len| {
             if index > 0 && filled + len > target {
                 (at, filled) = (at + 1, BATCH_HEADER_LEN);
             }
             filled += len;
             at
         });
-        let mut pieces = match pieces {
-            Ok(pieces) => pieces,
-            Err(batch) => {
-                // Its sealer still has it, or the socket: it is too large once more.
-                let backoff = self.backoff(batch.history.attempts);
-                return self.backs.reenqueue(*batch, now.after(backoff));
-            }
-        };
+        let Some(mut pieces) = pieces else { return };
         for piece in &mut pieces {
             let records = u32::try_from(piece.number - number).unwrap_or(u32::MAX);
             piece.identity = identity.map(|identity| identity.after(records));
             piece.history = History { maybe_written, ..History::default() };
-        }
-        for _ in pieces.iter().skip(1) {
-            self.parts.accumulator.cuts().opened(cut);
         }
         if let Some(piece) = pieces.first() {
             let partition = &piece.partition;
@@ -75,6 +65,24 @@ impl<S: Selectable> Sender<S> {
         self.backs.reenqueue_all(slot, number, pieces, now);
     }
 
+    /// The batch in pieces. Where its sealer or the socket still has it, it is sent again as it is,
+    /// to be refused once more.
+    fn cut_up(
+        &mut self,
+        batch: Outgoing,
+        now: Instant,
+        piece_of: impl FnMut(usize, usize) -> usize,
+    ) -> Option<Vec<Outgoing>> {
+        match batch.into_pieces(self.parts.accumulator.cuts(), piece_of) {
+            Ok(pieces) => Some(pieces),
+            Err(batch) => {
+                let backoff = self.backoff(batch.history.attempts);
+                self.backs.reenqueue(*batch, now.after(backoff));
+                None
+            }
+        }
+    }
+
     /// Fails the records that the broker finds fault with; the others are sent again in order, or
     /// fail with them if that is what is wanted.
     pub(super) fn drop_culprits(
@@ -84,21 +92,12 @@ impl<S: Selectable> Sender<S> {
         answer: Option<&PartitionProduceResponse>,
         now: Instant,
     ) {
-        let (slot, number, cut) = (batch.partition.slot, batch.number, batch.cut());
+        let (slot, number) = (batch.partition.slot, batch.number);
         let culprits = answer.map_or_else(BTreeMap::new, |answer| culprits(answer, batch.count()));
         let some_are_right = culprits.len() < batch.count() as usize;
         let places: BTreeMap<usize, usize> = culprits.keys().copied().zip(1..).collect();
-        let cut_up = batch.into_pieces(|index, _| places.get(&index).copied().unwrap_or(0));
-        let pieces = match cut_up {
-            Ok(pieces) => pieces,
-            Err(batch) => {
-                let backoff = self.backoff(batch.history.attempts);
-                return self.backs.reenqueue(*batch, now.after(backoff));
-            }
-        };
-        for _ in pieces.iter().skip(1) {
-            self.parts.accumulator.cuts().opened(cut);
-        }
+        let piece_of = |index: usize, _| places.get(&index).copied().unwrap_or(0);
+        let Some(pieces) = self.cut_up(batch, now, piece_of) else { return };
         let mut pieces = pieces.into_iter();
         let mut others = if some_are_right { pieces.next() } else { None };
         let first = culprits.iter().next().map(|(index, why)| (*index, why.clone()));

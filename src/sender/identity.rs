@@ -69,10 +69,7 @@ impl<S: Selectable> Sender<S> {
         let client = &mut self.parts.client;
         let Some(node) = client.least_loaded_node(now) else {
             // As for metadata: some node's backoff must end first.
-            for node in client.nodes().to_vec() {
-                client.ready(node, now);
-            }
-            return;
+            return self.prepare_nodes(now);
         };
         if !client.ready(node, now) {
             return;

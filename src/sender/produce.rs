@@ -1,7 +1,7 @@
 //! Produce requests: batches into one request per node, and its end back to batches.
 
 use super::Sender;
-use super::retry::maybe_written;
+use super::retry::{is_success, maybe_written};
 use crate::accumulator::batch::BatchBody;
 use crate::accumulator::outgoing::{Expiry, Outgoing};
 use crate::clock::Instant;
@@ -229,9 +229,7 @@ impl<S: Selectable> Sender<S> {
                 match entry.batch.take() {
                     None => self.end_reported(entry.slot, entry.number, {
                         let code = partition.error_code;
-                        let written =
-                            code.is_none() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER;
-                        (!written).then(|| {
+                        (!is_success(code)).then(|| {
                             entry.maybe_written || maybe_written(code, partition.base_offset >= 0)
                         })
                     }),

@@ -96,6 +96,11 @@ pub fn maybe_written(code: ErrorCode, appended: bool) -> bool {
     }
 }
 
+/// Whether the code says that the batch is in the log.
+pub fn is_success(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER)
+}
+
 /// Whether the code means that the leader's knowledge of the producer does not fit the batch.
 fn is_about_sequence(code: ErrorCode) -> bool {
     is_about_id(code)
@@ -123,7 +128,7 @@ pub fn decide(code: ErrorCode, facts: &BatchFacts, mode: Mode) -> Outcome {
     // Pieces of what may be there as a whole are not the same bytes.
     let may_change = !facts.maybe_written || mode == Mode::Plain;
     let refresh = match code {
-        ErrorCode::NONE | ErrorCode::DUPLICATE_SEQUENCE_NUMBER => return Outcome::Success,
+        code if is_success(code) => return Outcome::Success,
         ErrorCode::MESSAGE_TOO_LARGE if facts.count > 1 && may_change => return Outcome::Split,
         ErrorCode::CORRUPT_MESSAGE
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION

@@ -1,12 +1,18 @@
 //! The deadlines of a batch's records: kept while it is open, read until it is done.
 
-use super::{BatchBody, Full, OpenBatch, ProducerBatch};
+use super::{BatchBody, Chain, Full, OpenBatch, ProducerBatch};
 use crate::accumulator::slab::TagSlab;
 use crate::accumulator::times::{NO_OWN, Times, own_deadline};
 use crate::clock::Instant;
 use crate::record::ProducerRecord;
 use std::iter;
 use std::time::Duration;
+
+impl Chain {
+    fn own_deadlines(&self) -> &[u64] {
+        self.own_deadlines.as_ref().map_or(&[], |own| &own.tags)
+    }
+}
 
 impl OpenBatch {
     /// The same for a record with what else is kept of it: a mark where one is due, its own
@@ -47,7 +53,7 @@ impl OpenBatch {
     }
 
     fn own_deadlines(&self) -> &[u64] {
-        self.chain.own_deadlines.as_ref().map_or(&[], |own| &own.tags)
+        self.chain.own_deadlines()
     }
 
     /// How many deadlines there must be room for next.
@@ -76,7 +82,7 @@ impl OpenBatch {
 
 impl BatchBody {
     pub(super) fn own_deadlines(&self) -> &[u64] {
-        self.chain.own_deadlines.as_ref().map_or(&[], |own| &own.tags)
+        self.chain.own_deadlines()
     }
 
     /// When each record must have its outcome, with this `delivery.timeout.ms`.
