@@ -9,11 +9,10 @@ mod produce;
 use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
 use kafka_producer::error::status;
 use kafka_producer::producer::{Options, Producer, Timeout};
-use kafka_producer::sync::Signal;
-use produce::{LONG, METADATA, PATIENCE, assert_settled, cluster, config, let_pass, to};
+use produce::{Gate, LONG, METADATA, PATIENCE, assert_settled, cluster, config, let_pass, to};
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const BROKERS: i32 = 3;
@@ -42,21 +41,13 @@ fn resident() -> u64 {
 /// A callback that is slow: it returns when it may.
 #[derive(Default)]
 struct Slow {
-    go_on: AtomicBool,
+    gate: Gate,
     reported: AtomicU64,
-    signal: Signal,
 }
 
 impl DeliverySink for Slow {
     fn deliver(&self, deliveries: &[Delivery]) {
-        let clock = kafka_producer::clock::Clock::system();
-        let deadline = clock.now().after(PATIENCE);
-        loop {
-            let seen = self.signal.generation();
-            if self.go_on.load(Ordering::Acquire) || !self.signal.wait(seen, &clock, deadline) {
-                break;
-            }
-        }
+        self.gate.pass();
         let count: usize = deliveries.iter().map(Delivery::count).sum();
         self.reported.fetch_add(count as u64, Ordering::AcqRel);
     }
@@ -127,8 +118,7 @@ fn all_brokers_down_costs_little() {
     assert!((1..=10 * time.as_secs()).contains(&asked), "{asked} requests in {time:?}");
     assert_eq!(producer.counters().buffer_limit_bytes, BUFFER);
     assert!(producer.counters().buffered_bytes <= BUFFER);
-    slow.go_on.store(true, Ordering::Release);
-    slow.signal.notify();
+    slow.gate.open();
     for partition in 0..PARTITIONS {
         cluster.set_leader("t", partition, 1 + partition % BROKERS).unwrap();
     }

@@ -17,13 +17,7 @@ use produce::{
 use std::sync::Arc;
 use std::time::Duration;
 
-const QUICK: &[(&str, &str)] = &[
-    ("linger.ms", "0"),
-    ("retry.backoff.ms", "20"),
-    ("retry.backoff.max.ms", "50"),
-    ("reconnect.backoff.ms", "20"),
-    ("reconnect.backoff.max.ms", "50"),
-];
+const QUICK: &[(&str, &str)] = &produce::quick("20");
 /// By its own deadline a record has its outcome no earlier, and so much later at most: a machine
 /// that is busy may need it, the decision itself takes a millisecond.
 const EARLY: Duration = Duration::from_millis(1);

@@ -6,15 +6,13 @@
 #[path = "support/produce.rs"]
 mod produce;
 
-use kafka_producer::clock::Clock;
 use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
 use kafka_producer::error::{MAYBE_PERSISTED, status};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
-use kafka_producer::sync::Signal;
 use produce::{
-    LONG, Outcomes, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually, polled,
+    Gate, LONG, Outcomes, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually, polled,
     producer, record, timed, to,
 };
 use std::net::TcpListener;
@@ -27,13 +25,7 @@ const TIMEOUT: Duration = Duration::from_millis(100);
 const SLACK: Duration = Duration::from_millis(50);
 /// A machine that is busy may keep a thread from running for longer, but not every time.
 const TRIES: u32 = 12;
-const QUICK: &[(&str, &str)] = &[
-    ("linger.ms", "0"),
-    ("retry.backoff.ms", "20"),
-    ("retry.backoff.max.ms", "50"),
-    ("reconnect.backoff.ms", "20"),
-    ("reconnect.backoff.max.ms", "50"),
-];
+const QUICK: &[(&str, &str)] = &produce::quick("20");
 
 /// A producer with records that get no outcome, or none soon.
 struct Stuck {
@@ -336,23 +328,13 @@ fn others_go_on_sending() {
 /// Stays in its first call until it is let go.
 #[derive(Default)]
 struct Blocks {
-    entered: AtomicBool,
-    let_go: AtomicBool,
+    gate: Gate,
     records: AtomicU64,
-    signal: Signal,
 }
 
 impl DeliverySink for Blocks {
     fn deliver(&self, deliveries: &[Delivery]) {
-        self.entered.store(true, Ordering::Release);
-        let clock = Clock::system();
-        let deadline = clock.now().after(PATIENCE);
-        loop {
-            let seen = self.signal.generation();
-            if self.let_go.load(Ordering::Acquire) || !self.signal.wait(seen, &clock, deadline) {
-                break;
-            }
-        }
+        self.gate.pass();
         let records: usize = deliveries.iter().map(Delivery::count).sum();
         self.records.fetch_add(records as u64, Ordering::AcqRel);
     }
@@ -367,7 +349,7 @@ fn a_callback_still_runs() {
         let config = config(&cluster, QUICK);
         let producer = Producer::new(&config, Options { delivery, log: None }).unwrap();
         producer.send(&record(b"x", 0)).unwrap();
-        eventually("it runs", || blocks.entered.load(Ordering::Acquire));
+        eventually("it runs", || blocks.gate.is_entered());
         producer.send(&record(b"x", 1)).unwrap();
         let (flushed, flush) = timed(|| producer.flush(Timeout::After(TIMEOUT)));
         assert_eq!(flushed.unwrap_err().status, status::TIMED_OUT);
@@ -392,8 +374,7 @@ fn a_callback_still_runs() {
             });
             produce::let_pass(Duration::from_millis(20));
             assert!(!freed.load(Ordering::Acquire));
-            blocks.let_go.store(true, Ordering::Release);
-            blocks.signal.notify();
+            blocks.gate.open();
             frees.join().unwrap();
         });
         late.saturating_sub(TIMEOUT)

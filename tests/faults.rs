@@ -17,13 +17,7 @@ use produce::{
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(8);
-const QUICK: &[(&str, &str)] = &[
-    ("linger.ms", "0"),
-    ("retry.backoff.ms", "10"),
-    ("retry.backoff.max.ms", "50"),
-    ("reconnect.backoff.ms", "10"),
-    ("reconnect.backoff.max.ms", "50"),
-];
+const QUICK: &[(&str, &str)] = &produce::quick("10");
 
 #[test]
 fn a_broker_that_goes_down_and_comes_back_loses_nothing() {

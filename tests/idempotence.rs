@@ -5,6 +5,8 @@
 
 #[path = "support/produce.rs"]
 mod produce;
+#[path = "support/trouble.rs"]
+mod trouble;
 
 use kafka_producer::error::{MAYBE_PERSISTED, status};
 use kafka_producer::mock::{CUT_AFTER_WRITE, LEFT_AFTER_WRITE, MockCluster, StoredBatch};
@@ -12,12 +14,10 @@ use kafka_producer::producer::Producer;
 use produce::{
     LONG, PRODUCE, assert_places, assert_settled, cluster, eventually, logged, producer, to,
 };
+use trouble::{PARTITIONS, PER_ROUND, ROUNDS, send_through_trouble};
 
 /// The API key of InitProducerId.
 const INIT_PRODUCER_ID: i16 = 22;
-const PARTITIONS: i32 = 4;
-const ROUNDS: u64 = 60;
-const PER_ROUND: u64 = 200;
 
 const QUICK: &[(&str, &str)] = &[
     ("linger.ms", "0"),
@@ -52,27 +52,7 @@ fn every_record_is_there_once_and_in_order_through_trouble() {
     for seed in 1..=5 {
         let cluster = cluster(3, PARTITIONS);
         let (producer, outcomes) = producer(&cluster, &settings);
-        let mut rng = fastrand::Rng::with_seed(seed);
-        for round in 0..ROUNDS {
-            match rng.u32(0..6) {
-                0 => cluster.push_errors(PRODUCE, &[6, 0, 7, 19]).unwrap(),
-                1 => {
-                    cluster.push_partition_errors("t", rng.i32(0..PARTITIONS), &[20, 5, 3]).unwrap()
-                }
-                2 => cluster.push_errors(PRODUCE, &[13]).unwrap(),
-                3 => cluster.push_errors(PRODUCE, &[CUT_AFTER_WRITE]).unwrap(),
-                4 => cluster.disconnect(rng.i32(1..=3)).unwrap(),
-                _ => cluster.set_leader("t", rng.i32(0..PARTITIONS), rng.i32(1..=3)).unwrap(),
-            }
-            for tag in round * PER_ROUND..(round + 1) * PER_ROUND {
-                producer.send(&to((tag % 4) as i32, &tag.to_be_bytes(), tag)).unwrap();
-            }
-            // Some trouble meets batches in flight, some an empty producer.
-            if rng.bool() {
-                let requests = cluster.request_count(0, PRODUCE);
-                eventually("a request", || cluster.request_count(0, PRODUCE) > requests);
-            }
-        }
+        send_through_trouble(&cluster, &producer, seed);
         producer.flush(LONG).unwrap();
         assert_settled(&producer);
         for partition in 0..PARTITIONS {

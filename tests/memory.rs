@@ -7,10 +7,10 @@ mod produce;
 use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
 use kafka_producer::error::{RETRIABLE, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
-use kafka_producer::sync::Signal;
-use produce::{LONG, assert_settled, cluster, config, eventually, producer, record, timed, to};
+use produce::{
+    Gate, LONG, assert_settled, cluster, config, eventually, producer, record, timed, to,
+};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -68,22 +68,12 @@ fn a_broker_that_takes_nothing_ends_in_buffer_full_after_max_block_ms() {
 /// Keeps its deliveries until it may go on.
 #[derive(Default)]
 struct Slow {
-    go_on: AtomicBool,
-    inside: AtomicBool,
-    signal: Signal,
+    gate: Gate,
 }
 
 impl DeliverySink for Slow {
     fn deliver(&self, _: &[Delivery]) {
-        self.inside.store(true, Ordering::Release);
-        let clock = kafka_producer::clock::Clock::system();
-        let deadline = clock.now().after(produce::PATIENCE);
-        loop {
-            let seen = self.signal.generation();
-            if self.go_on.load(Ordering::Acquire) || !self.signal.wait(seen, &clock, deadline) {
-                return;
-            }
-        }
+        self.gate.pass();
     }
 }
 
@@ -95,12 +85,11 @@ fn failed_records_are_kept_until_their_callback_has_returned() {
     let producer = Producer::new(&config(&cluster, &[]), options).unwrap();
     cluster.push_errors(produce::PRODUCE, &[29]).unwrap();
     producer.send(&record(&[1; 5000], 1)).unwrap();
-    eventually("the callback runs", || slow.inside.load(Ordering::Acquire));
+    eventually("the callback runs", || slow.gate.is_entered());
     assert!(producer.counters().buffered_bytes >= 5000);
     let pending = producer.flush(Timeout::After(Duration::from_millis(20))).unwrap_err();
     assert_eq!(pending.status, status::TIMED_OUT, "it counts until its callback has returned");
-    slow.go_on.store(true, Ordering::Release);
-    slow.signal.notify();
+    slow.gate.open();
     producer.flush(LONG).unwrap();
     assert_settled(&producer);
 }

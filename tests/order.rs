@@ -5,41 +5,15 @@
 
 #[path = "support/produce.rs"]
 mod produce;
+#[path = "support/trouble.rs"]
+mod trouble;
 
-use kafka_producer::mock::{CUT_AFTER_WRITE, MockCluster};
-use kafka_producer::producer::Producer;
 use produce::{
     LONG, PRODUCE, assert_order, assert_places, assert_settled, cluster, eventually, logged,
     producer, to,
 };
 use std::time::Duration;
-
-const PARTITIONS: i32 = 4;
-const ROUNDS: u64 = 60;
-const PER_ROUND: u64 = 200;
-
-/// Sends while everything goes wrong that a retry puts right.
-fn send_through_trouble(cluster: &MockCluster, producer: &Producer, seed: u64) {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    for round in 0..ROUNDS {
-        match rng.u32(0..6) {
-            0 => cluster.push_errors(PRODUCE, &[6, 0, 7, 19]).unwrap(),
-            1 => cluster.push_partition_errors("t", rng.i32(0..PARTITIONS), &[20, 5, 3]).unwrap(),
-            2 => cluster.push_errors(PRODUCE, &[13]).unwrap(),
-            3 => cluster.push_errors(PRODUCE, &[CUT_AFTER_WRITE]).unwrap(),
-            4 => cluster.disconnect(rng.i32(1..=3)).unwrap(),
-            _ => cluster.set_leader("t", rng.i32(0..PARTITIONS), rng.i32(1..=3)).unwrap(),
-        }
-        for tag in round * PER_ROUND..(round + 1) * PER_ROUND {
-            producer.send(&to((tag % 4) as i32, &tag.to_be_bytes(), tag)).unwrap();
-        }
-        // Wherever it is then: some trouble meets batches in flight, some an empty producer.
-        if rng.bool() {
-            let requests = cluster.request_count(0, PRODUCE);
-            eventually("a request", || cluster.request_count(0, PRODUCE) > requests);
-        }
-    }
-}
+use trouble::{PARTITIONS, PER_ROUND, ROUNDS, send_through_trouble};
 
 const SETTINGS: &[(&str, &str)] = &[
     ("enable.idempotence", "false"),

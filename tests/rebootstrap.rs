@@ -14,13 +14,7 @@ use produce::{
 };
 use std::sync::Arc;
 
-const QUICK: &[(&str, &str)] = &[
-    ("linger.ms", "0"),
-    ("retry.backoff.ms", "10"),
-    ("retry.backoff.max.ms", "50"),
-    ("reconnect.backoff.ms", "10"),
-    ("reconnect.backoff.max.ms", "50"),
-];
+const QUICK: &[(&str, &str)] = &produce::quick("10");
 
 /// A producer that knows one bootstrap server, this broker.
 fn from(cluster: &MockCluster, node: i32, settings: &[(&str, &str)]) -> (Producer, Arc<Outcomes>) {

@@ -2,18 +2,15 @@
 //! comes back once, and every record has one outcome.
 
 use crate::produce::{
-    LONG, Outcomes, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually, let_pass,
-    producer, record, timed, to,
+    LONG, PRODUCE, assert_settled, cluster, config, eventually, let_pass, producer, record, timed,
+    to,
 };
 use crate::proxied::proxied;
-use crate::{QUICK, SOON, assert_intact, labelled, of};
-use kafka_producer::clock::Clock;
-use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
+use crate::{Gated, QUICK, SOON, assert_intact, labelled, of};
+use kafka_producer::delivery::DeliveryMode;
 use kafka_producer::error::{MAYBE_PERSISTED, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
-use kafka_producer::sync::Signal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -163,34 +160,13 @@ fn s4_sends_that_fail_give_their_memory_back() {
     assert_settled(&producer);
 }
 
-/// Takes nothing until it may.
-#[derive(Default)]
-struct Gate {
-    open: AtomicBool,
-    signal: Signal,
-    outcomes: Outcomes,
-}
-
-impl DeliverySink for Gate {
-    fn deliver(&self, deliveries: &[Delivery]) {
-        let clock = Clock::system();
-        let deadline = clock.now().after(PATIENCE);
-        loop {
-            let seen = self.signal.generation();
-            if self.open.load(Ordering::Acquire) || !self.signal.wait(seen, &clock, deadline) {
-                return self.outcomes.take(deliveries);
-            }
-        }
-    }
-}
-
 /// Failures keep their records until somebody has seen them: the limit holds for those too.
 #[test]
 fn s9_failures_that_nobody_takes_stay_within_buffer_memory() {
     let cluster = cluster(1, 4);
-    let gate = Arc::new(Gate::default());
+    let gated = Arc::new(Gated::default());
     let settings = [QUICK, &[("buffer.memory", "262144"), ("batch.size", "4096")]].concat();
-    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&gate) as _), log: None };
+    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&gated) as _), log: None };
     let producer = Producer::new(&config(&cluster, &settings), options).unwrap();
     cluster.push_errors(PRODUCE, &vec![29; 10_000]).unwrap();
     producer.partitions_for("t", LONG).unwrap();
@@ -211,11 +187,10 @@ fn s9_failures_that_nobody_takes_stay_within_buffer_memory() {
         assert!(accepted < 10_000, "nothing ever fills");
     }
     assert!(accepted >= 100, "{accepted}");
-    gate.open.store(true, Ordering::Release);
-    gate.signal.notify();
+    gated.gate.open();
     producer.flush(LONG).unwrap();
-    assert_eq!(gate.outcomes.get().len() as u64, accepted);
-    assert!(gate.outcomes.get().values().all(|outcome| outcome.status == 29));
+    assert_eq!(gated.outcomes.get().len() as u64, accepted);
+    assert!(gated.outcomes.get().values().all(|outcome| outcome.status == 29));
     assert_settled(&producer);
 }
 

@@ -16,21 +16,31 @@ mod proxy;
 mod time;
 mod transport;
 
+use kafka_producer::delivery::{Delivery, DeliverySink};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::record::ProducerRecord;
+use produce::{Gate, Outcomes};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Longer than anything takes that need not wait for a time-out.
 const SOON: Duration = Duration::from_secs(8);
 /// Retries and connections without pauses that matter.
-const QUICK: &[(&str, &str)] = &[
-    ("linger.ms", "0"),
-    ("retry.backoff.ms", "10"),
-    ("retry.backoff.max.ms", "50"),
-    ("reconnect.backoff.ms", "10"),
-    ("reconnect.backoff.max.ms", "50"),
-];
+const QUICK: &[(&str, &str)] = &produce::quick("10");
+
+/// Takes nothing until it may.
+#[derive(Default)]
+struct Gated {
+    gate: Gate,
+    outcomes: Outcomes,
+}
+
+impl DeliverySink for Gated {
+    fn deliver(&self, deliveries: &[Delivery]) {
+        self.gate.pass();
+        self.outcomes.take(deliveries);
+    }
+}
 
 /// The same record for another topic.
 fn of<'a>(topic: &'a str, record: ProducerRecord<'a>) -> ProducerRecord<'a> {

@@ -2,15 +2,13 @@
 //! tests/flush_close.rs.
 
 use crate::produce::{
-    LONG, METADATA, Outcomes, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually,
-    polled, producer, record, timed, to,
+    LONG, METADATA, Outcomes, PRODUCE, assert_settled, cluster, config, eventually, polled,
+    producer, record, timed, to,
 };
-use crate::{QUICK, SOON, Until, of};
-use kafka_producer::clock::Clock;
-use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
+use crate::{Gated, QUICK, SOON, Until, of};
+use kafka_producer::delivery::{Delivery, DeliveryMode};
 use kafka_producer::error::status;
 use kafka_producer::producer::{Options, Producer, Timeout};
-use kafka_producer::sync::Signal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -279,41 +277,18 @@ fn s55_purge_while_partitions_change_their_leaders() {
     }
 }
 
-/// Blocks in its first delivery until it may go on.
-#[derive(Default)]
-struct Blocking {
-    inside: AtomicBool,
-    open: AtomicBool,
-    signal: Signal,
-    outcomes: Outcomes,
-}
-
-impl DeliverySink for Blocking {
-    fn deliver(&self, deliveries: &[Delivery]) {
-        self.inside.store(true, Ordering::Release);
-        let clock = Clock::system();
-        let deadline = clock.now().after(PATIENCE);
-        loop {
-            let seen = self.signal.generation();
-            if self.open.load(Ordering::Acquire) || !self.signal.wait(seen, &clock, deadline) {
-                return self.outcomes.take(deliveries);
-            }
-        }
-    }
-}
-
 /// A callback that does not return stalls no broker: records are sent and acknowledged, metadata
 /// is asked for, connections are made anew, `send_sync` returns.
 #[test]
 fn s57_a_callback_that_blocks_stalls_no_broker() {
     let cluster = cluster(3, 6);
     cluster.create_topic("later", 3).unwrap();
-    let sink = Arc::new(Blocking::default());
+    let sink = Arc::new(Gated::default());
     let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&sink) as _), log: None };
     let settings = [QUICK, &[("metadata.max.age.ms", "50")]].concat();
     let producer = Producer::new(&config(&cluster, &settings), options).unwrap();
     producer.send(&to(0, b"x", 0)).unwrap();
-    eventually("it blocks", || sink.inside.load(Ordering::Acquire));
+    eventually("it blocks", || sink.gate.is_entered());
     let mut tag = 1;
     for round in 0..20_u64 {
         let requests: Vec<u64> = (1..=3).map(|node| cluster.request_count(node, PRODUCE)).collect();
@@ -334,15 +309,14 @@ fn s57_a_callback_that_blocks_stalls_no_broker() {
     tag += 1;
     producer.send_sync(&of("later", record(b"x", 0)), LONG).unwrap();
     eventually("all are acknowledged", || {
-        producer.counters().acknowledged + u64::from(!sink.open.load(Ordering::Acquire)) >= tag
+        producer.counters().acknowledged + u64::from(!sink.gate.is_open()) >= tag
     });
     let late = producer.flush(Timeout::After(Duration::from_millis(20))).unwrap_err();
     assert_eq!(late.status, status::TIMED_OUT, "callbacks are awaited");
     let (closed, took) = timed(|| producer.close(Timeout::After(Duration::from_millis(50))));
     assert_eq!(closed.1.unwrap_err().status, status::TIMED_OUT, "one still runs");
     assert!(took < SOON, "{took:?}");
-    sink.open.store(true, Ordering::Release);
-    sink.signal.notify();
+    sink.gate.open();
     let again = producer.close(LONG).1;
     assert!(again.is_ok() || again.unwrap_err().status == status::CLOSED);
     sink.outcomes.wait_for(tag as usize);

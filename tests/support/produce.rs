@@ -14,6 +14,7 @@ use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
 use kafka_producer::sync::Signal;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,57 @@ pub const METADATA: i16 = 3;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The same for calls of the producer's.
 pub const LONG: Timeout = Timeout::After(PATIENCE);
+
+/// Settings under which nothing lingers, and what failed is tried again after so many milliseconds,
+/// up to 50.
+pub const fn quick(backoff_ms: &'static str) -> [(&'static str, &'static str); 5] {
+    [
+        ("linger.ms", "0"),
+        ("retry.backoff.ms", backoff_ms),
+        ("retry.backoff.max.ms", "50"),
+        ("reconnect.backoff.ms", backoff_ms),
+        ("reconnect.backoff.max.ms", "50"),
+    ]
+}
+
+/// What a callback stays behind until it is opened, or patience ends.
+#[derive(Default)]
+pub struct Gate {
+    open: AtomicBool,
+    entered: AtomicBool,
+    signal: Signal,
+}
+
+impl Gate {
+    /// Lets everybody through from now on.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.signal.notify();
+    }
+
+    /// Whether it was opened.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether anybody has come to it.
+    pub fn is_entered(&self) -> bool {
+        self.entered.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is open.
+    pub fn pass(&self) {
+        self.entered.store(true, Ordering::Release);
+        let clock = Clock::system();
+        let deadline = clock.now().after(PATIENCE);
+        loop {
+            let seen = self.signal.generation();
+            if self.is_open() || !self.signal.wait(seen, &clock, deadline) {
+                return;
+            }
+        }
+    }
+}
 
 /// What became of a record.
 #[derive(Debug, Clone)]
