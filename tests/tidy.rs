@@ -344,7 +344,7 @@ fn files_are_narrow_and_short_and_say_what_they_are() {
         }
     }
     let folders = ["src", "tests", "ctest", "examples", "benches", "benchmarks", "fuzz", ".ci"];
-    for file in files(&folders, &["rs", "c", "cpp", "h", "hpp", "sh", "py", "java"]) {
+    for file in files(&folders, &["rs", "c", "cpp", "h", "hpp", "sh", "py", "java", "go"]) {
         for (number, line) in (1..).zip(file.text.lines()) {
             let columns = line.chars().count();
             if columns > MAX_COLUMNS {
@@ -359,7 +359,7 @@ fn files_are_narrow_and_short_and_say_what_they_are() {
 fn nothing_is_left_unfinished() {
     let mut problems = Vec::new();
     let folders = ["src", "tests", "ctest", "examples", "benches", "benchmarks", "fuzz", "cmake"];
-    let endings = ["rs", "c", "cpp", "h", "hpp", "sh", "py", "java", "cmake", "txt"];
+    let endings = ["rs", "c", "cpp", "h", "hpp", "sh", "py", "java", "go", "cmake", "txt"];
     for file in files(&folders, &endings).iter().filter(|file| file.path != "tests/tidy.rs") {
         for (number, line) in (1..).zip(file.text.lines()) {
             for word in BANNED.iter().filter(|word| line.contains(**word)) {

@@ -1,0 +1,3 @@
+module kafkaproducer.test/go
+
+go 1.19
