@@ -6,6 +6,7 @@
 //! keys against each other. A config is for one thread at a time; nothing here is shared or locked.
 //! KIP-91, KIP-144, KIP-580, KIP-601, KIP-1030.
 
+pub mod compression;
 pub mod definition;
 mod markdown;
 pub mod settings;

@@ -2,7 +2,8 @@
 //!
 //! `codec` reads and writes the primitive types, `api` knows the APIs, their headers and frames,
 //! `messages` has a file per API with both directions of every version (the client sends one half,
-//! the mock cluster the other), `record_batch` is the format v2 of KIP-98, `crc32c` its checksum.
+//! the mock cluster the other), `record_batch` is the format v2 of KIP-98, `crc32c` its checksum,
+//! `compression` its codecs.
 //! Whatever comes from outside is checked here: a count or length is compared with the bytes that
 //! are left before anything is reserved, nothing panics.
 
@@ -13,6 +14,7 @@
 
 pub mod api;
 pub mod codec;
+pub mod compression;
 pub mod crc32c;
 pub mod messages;
 pub mod record_batch;

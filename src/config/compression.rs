@@ -1,0 +1,38 @@
+//! How batches are compressed: the choice of a codec with its settings, by default and for topics
+//! (KIP-390). What the codecs do is `protocol::compression`.
+
+/// How the batches of a topic are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// They are not.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip {
+        /// 1, fast, to 9, small; -1: zlib's default, 6.
+        level: i32,
+    },
+    /// Snappy.
+    Snappy {
+        /// What is around the compressed bytes.
+        framing: SnappyFraming,
+    },
+    /// LZ4 frames. There is one level, the fast one.
+    Lz4,
+    /// Zstandard.
+    Zstd {
+        /// -131072, fast, to 22, small.
+        level: i32,
+    },
+}
+
+/// What is around the bytes that Snappy compresses. Every reader in use takes both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SnappyFraming {
+    /// Nothing: one block, as librdkafka and franz-go write it.
+    #[default]
+    Raw,
+    /// The stream of snappy-java, blocks of 32 KiB behind a header, as Kafka's Java client writes
+    /// it.
+    Xerial,
+}
