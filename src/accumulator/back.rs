@@ -285,9 +285,9 @@ impl Backs {
     }
 
     /// Takes one batch of each ready partition of `node`, within `max.request.size` unless a single
-    /// batch is larger. What was left out comes first next time.
-    pub fn drain(&mut self, node: i32, now: Instant, batches: &mut Vec<Outgoing>) {
-        let mut size = 0;
+    /// batch is larger, and hands each on. What was left out comes first next time.
+    pub fn drain(&mut self, node: i32, now: Instant, mut hand_on: impl FnMut(Outgoing)) {
+        let (mut size, mut count) = (0, 0);
         let turns = self.ready.get(&node).map_or(0, VecDeque::len);
         for _ in 0..turns {
             let Some(slot) = self.ready.get_mut(&node).and_then(VecDeque::pop_front) else {
@@ -295,11 +295,14 @@ impl Backs {
             };
             let Some(batch) = self.take(slot, now) else { continue };
             size += batch.size();
-            if size > self.limits.max_request_size && !batches.is_empty() {
+            if size > self.limits.max_request_size && count > 0 {
                 self.put_back(node, batch);
                 return;
             }
-            batches.extend(self.stamp(batch));
+            if let Some(batch) = self.stamp(batch) {
+                hand_on(batch);
+                count += 1;
+            }
         }
     }
 
@@ -589,7 +592,7 @@ mod tests {
 
         fn drain(&mut self, node: i32) -> Vec<Outgoing> {
             let mut batches = Vec::new();
-            self.backs.drain(node, self.now, &mut batches);
+            self.backs.drain(node, self.now, |batch| batches.push(batch));
             batches
         }
 

@@ -3,7 +3,7 @@
 //!
 //! Fresh memory is the dearest thing on the way of a record (a page fault costs more than copying,
 //! checking and sending the page), so slabs go back to a free list per size and the last one freed
-//! is the first one reused. Free lists and used memory together stay within `buffer.memory` + 25 %;
+//! is the first one reused. Free lists and used memory together stay within `buffer.memory` + 12.5 %;
 //! what exceeds that leaves the size that was not asked for longest, when something is freed, never
 //! on the way to an allocation.
 //!
@@ -266,7 +266,7 @@ impl BufferPool {
             }
             let others = self.closed.fetch_sub(closed, Ordering::Relaxed) - closed;
             state.line.grant(&mut granted);
-            let most = self.limit + self.limit / 4 - state.line.used();
+            let most = self.limit + self.limit / 8 - state.line.used();
             state.shelves.shrink(most, &mut garbage);
             self.publish(&state);
             closed > 0 && others == 0 && state.line.waiting() > 0

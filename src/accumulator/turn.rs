@@ -12,6 +12,7 @@ use super::ring::Due;
 use crate::clock::Instant;
 use crate::defects::{self, Defect};
 use crate::transactions::sequence::{Missing, PartitionSequence, ProducerIdAndEpoch};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,9 @@ pub(super) enum Gate {
     NoId,
 }
 
+/// Places of batches in a partition's order. Thousands of partitions have one or two.
+type Places = SmallVec<[u64; 2]>;
+
 /// A partition on the network thread's side.
 pub(super) struct Back {
     pub(super) partition: Arc<Partition>,
@@ -77,10 +81,10 @@ pub(super) struct Back {
     /// Records taken from the front so far.
     pub(super) taken: u64,
     /// The places of the batches in flight, ascending.
-    pub(super) in_flight: Vec<u64>,
+    pub(super) in_flight: Places,
     /// Those of the batches that were sent, from the oldest that lacks an outcome on, ascending:
     /// what is in flight, what waits to be sent again, and what was done before its turn.
-    sent: Vec<u64>,
+    sent: Places,
     pub(super) place: Place,
     /// The earliest expiry of this partition in the ring; `NEVER` if there is none. While the
     /// partition has a batch anywhere, it is not later than that batch's deadline, but for what a
@@ -104,8 +108,8 @@ impl Back {
             retries: VecDeque::new(),
             backoff_until: Instant(0),
             taken: 0,
-            in_flight: Vec::new(),
-            sent: Vec::new(),
+            in_flight: Places::new(),
+            sent: Places::new(),
             place: Place::Idle,
             expiry_at: Instant::NEVER,
             sequence: PartitionSequence::default(),

@@ -96,7 +96,6 @@ pub struct Sender<S: Selectable> {
     expiries: Vec<u32>,
     nodes: Vec<i32>,
     events: Vec<ClientEvent>,
-    drained: Vec<Outgoing>,
     failed: Vec<Outgoing>,
 }
 
@@ -130,7 +129,6 @@ impl<S: Selectable> Sender<S> {
             expiries: Vec::new(),
             nodes: Vec::new(),
             events: Vec::new(),
-            drained: Vec::new(),
             failed: Vec::new(),
         }
     }

@@ -237,7 +237,7 @@ impl World {
     /// The second half: what is ready goes onto the wire.
     fn drain(&mut self) {
         let mut drained = Vec::new();
-        self.backs.drain(1, self.now, &mut drained);
+        self.backs.drain(1, self.now, |batch| drained.push(batch));
         for mut batch in drained {
             batch.history.attempts += 1;
             let slot = batch.partition.slot;

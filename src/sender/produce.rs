@@ -12,8 +12,8 @@ use crate::metadata::{LeaderUpdate, Node};
 use crate::network::Selectable;
 use crate::protocol::api::{ApiKey, ErrorCode, Message, Request};
 use crate::protocol::messages::produce::{
-    FIRST_VERSION_WITH_TOPIC_IDS, PartitionProduceResponse, ProducePiece, ProduceRequest,
-    ProduceResponse, ProduceTopic, TopicProduceResponse, encode_produce,
+    FIRST_VERSION_WITH_TOPIC_IDS, PartitionProduceResponse, ProduceEncoder, ProduceRequest,
+    ProduceResponse, TopicProduceResponse,
 };
 use crate::protocol::record_batch::{BATCH_HEADER_LEN, BatchHeader};
 use crate::sync::trip::trip;
@@ -32,6 +32,28 @@ struct Entry {
     /// What is left of a batch that was reported: an earlier attempt may have been written.
     maybe_written: bool,
     batch: Option<Outgoing>,
+}
+
+impl Entry {
+    /// Of a batch that goes out now.
+    fn new(mut batch: Outgoing, node: i32, now: Instant) -> Entry {
+        let history = &mut batch.history;
+        history.attempts += 1;
+        history.first_sent.get_or_insert(now);
+        history.last_sent = Some(now);
+        history.node = Some(node);
+        Entry {
+            slot: batch.partition.slot,
+            index: batch.partition.index,
+            number: batch.number,
+            maybe_written: batch.history.maybe_written,
+            batch: Some(batch),
+        }
+    }
+
+    fn topic(&self) -> Option<&Arc<str>> {
+        self.batch.as_ref().map(|batch| &batch.partition.topic)
+    }
 }
 
 /// The entries of one topic, side by side.
@@ -85,45 +107,15 @@ impl ProduceInFlight {
 impl<S: Selectable> Sender<S> {
     /// Drains a node into one Produce request; false if there was nothing to send.
     pub(super) fn send_produce(&mut self, node: i32, now: Instant) -> bool {
-        let mut drained = std::mem::take(&mut self.drained);
-        self.backs.drain(node, now, &mut drained);
-        trip(if drained.is_empty() { "nothing drained" } else { "drained" });
-        let sent = !drained.is_empty();
-        if sent {
-            // Topics side by side; within one the order of the ready list, which is fair.
-            drained.sort_by(|a, b| a.partition.topic.cmp(&b.partition.topic));
-            self.send_batches(node, &mut drained, now);
+        let mut entries = Vec::new();
+        self.backs.drain(node, now, |batch| entries.push(Entry::new(batch, node, now)));
+        trip(if entries.is_empty() { "nothing drained" } else { "drained" });
+        if entries.is_empty() {
+            return false;
         }
-        self.drained = drained;
-        sent
-    }
-
-    fn send_batches(&mut self, node: i32, drained: &mut Vec<Outgoing>, now: Instant) {
-        let mut produce = ProduceInFlight { node, topics: Vec::new(), entries: Vec::new() };
-        let cluster = self.parts.metadata.snapshot();
-        for mut batch in drained.drain(..) {
-            trip("stamped");
-            let slot = batch.partition.slot;
-            let history = &mut batch.history;
-            history.attempts += 1;
-            history.first_sent.get_or_insert(now);
-            history.last_sent = Some(now);
-            history.node = Some(node);
-            self.backs.file_expiry(slot, batch.deadline(self.parts.settings.delivery_timeout));
-            let at = produce.entries.len();
-            let (topic, index) = (Arc::clone(&batch.partition.topic), batch.partition.index);
-            match produce.topics.last_mut() {
-                Some(last) if last.name == topic => last.entries.end = at + 1,
-                Some(_) | None => {
-                    self.parts.metadata.touch(&topic, now);
-                    let id = cluster.topic(&topic).map_or([0; 16], |topic| topic.id);
-                    produce.topics.push(TopicEntries { name: topic, id, entries: at..at + 1 });
-                }
-            }
-            let (number, maybe_written) = (batch.number, batch.history.maybe_written);
-            let batch = Some(batch);
-            produce.entries.push(Entry { slot, index, number, maybe_written, batch });
-        }
+        // Topics side by side; within one the order of the ready list, which is fair.
+        entries.sort_by(|a, b| a.topic().cmp(&b.topic()));
+        let produce = self.by_topic(node, entries, now);
         match self.encode(&produce) {
             Ok((version, body)) => {
                 let token = self.token();
@@ -134,6 +126,28 @@ impl<S: Selectable> Sender<S> {
             }
             Err(error) => self.refuse(produce, &error, now),
         }
+        true
+    }
+
+    fn by_topic(&mut self, node: i32, entries: Vec<Entry>, now: Instant) -> ProduceInFlight {
+        let timeout = self.parts.settings.delivery_timeout;
+        let cluster = self.parts.metadata.snapshot();
+        let mut topics: Vec<TopicEntries> = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            trip("stamped");
+            let Some(batch) = &entry.batch else { continue };
+            self.backs.file_expiry(entry.slot, batch.deadline(timeout));
+            let topic = &batch.partition.topic;
+            match topics.last_mut() {
+                Some(last) if last.name == *topic => last.entries.end = at + 1,
+                Some(_) | None => {
+                    self.parts.metadata.touch(topic, now);
+                    let id = cluster.topic(topic).map_or([0; 16], |topic| topic.id);
+                    topics.push(TopicEntries { name: topic.clone(), id, entries: at..at + 1 });
+                }
+            }
+        }
+        ProduceInFlight { node, topics, entries }
     }
 
     /// The request's body in the version of this connection, records in place.
@@ -145,33 +159,26 @@ impl<S: Selectable> Sender<S> {
         )?;
         let ids_known = produce.topics.iter().all(|topic| topic.id != [0; 16]);
         let version = if ids_known { newest } else { newest.min(FIRST_VERSION_WITH_TOPIC_IDS - 1) };
-        let mut pieces = Vec::with_capacity(produce.entries.len());
-        for entry in &produce.entries {
-            if let Some(batch) = &entry.batch
-                && let Some(body) = batch.body()
-            {
-                let batch_header = stamp(body, batch.identity)?;
-                pieces.push(ProducePiece {
-                    index: entry.index,
-                    batch_header,
-                    records: body.slab_bytes().collect(),
-                });
-            }
-        }
-        let topics: Vec<ProduceTopic<'_>> = produce
-            .topics
-            .iter()
-            .map(|topic| ProduceTopic {
-                name: &topic.name,
-                id: topic.id,
-                partitions: pieces.get(topic.entries.clone()).unwrap_or_default(),
-            })
-            .collect();
         let timeout_ms =
             i32::try_from(self.parts.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut body = Vec::new();
-        encode_produce(version, self.parts.settings.acks as i16, timeout_ms, &topics, &mut body)?;
-        Ok((version, body))
+        let acks = self.parts.settings.acks as i16;
+        let (topics, batches) = (produce.topics.len(), produce.entries.len());
+        let mut encoder = ProduceEncoder::new(version, acks, timeout_ms, topics, batches)?;
+        for topic in &produce.topics {
+            let entries = produce.entries.get(topic.entries.clone()).unwrap_or_default();
+            encoder.start_topic(&topic.name, topic.id, entries.len())?;
+            for entry in entries {
+                if let Some(batch) = &entry.batch
+                    && let Some(body) = batch.body()
+                {
+                    let header = stamp(body, batch.identity)?;
+                    let records = body.slab_bytes();
+                    encoder.batch(entry.index, &header, body.records_len(), records)?;
+                }
+            }
+            encoder.end_topic();
+        }
+        Ok((version, encoder.finish()))
     }
 
     /// A request that this broker can't be sent, now or ever: its batches were not written.

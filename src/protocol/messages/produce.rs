@@ -122,75 +122,81 @@ impl Request for ProduceRequest {
     type Response = ProduceResponse;
 }
 
-/// A topic on its way into a Produce request.
-#[derive(Debug, Clone, Copy)]
-pub struct ProduceTopic<'a> {
-    /// Until v12.
-    pub name: &'a str,
-    /// v13+.
-    pub id: Uuid,
-    /// One batch per partition.
-    pub partitions: &'a [ProducePiece],
+/// Writes the body of a Produce request batch by batch: topic, its batches, next topic. Whatever
+/// isn't records lies in one buffer that the pieces share; records are passed on as they are.
+pub struct ProduceEncoder {
+    frame: Writer,
+    /// Where in `pieces` the frame up to an offset of its belongs.
+    cuts: Vec<(usize, usize)>,
+    pieces: Vec<Bytes>,
 }
 
-/// A batch on its way into a Produce request: its stamped header, and its records where they lie.
-#[derive(Debug, Clone)]
-pub struct ProducePiece {
-    /// The partition's number.
-    pub index: i32,
-    /// From [`BatchHeader::encode`](crate::protocol::record_batch::BatchHeader::encode).
-    pub batch_header: [u8; BATCH_HEADER_LEN],
-    /// The records area, in order.
-    pub records: Vec<Bytes>,
-}
-
-/// Appends the body of a Produce request to `out`, piece by piece. Whatever isn't records lies in
-/// one buffer that the pieces share; records are passed on as they are.
-pub fn encode_produce(
-    version: i16,
-    acks: i16,
-    timeout_ms: i32,
-    topics: &[ProduceTopic<'_>],
-    out: &mut Vec<Bytes>,
-) -> Result<()> {
-    if !ProduceRequest::VERSIONS.contains(&version) {
-        return Err(Error::new(status::UNSUPPORTED, format!("no Produce v{version}")));
-    }
-    let batches = topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
-    let pieces = topics.iter().flat_map(|topic| topic.partitions).map(|piece| piece.records.len());
-    out.reserve(pieces.sum::<usize>().saturating_add(batches).saturating_add(1));
-
-    let buffer = Vec::with_capacity(32 + topics.len() * 64 + batches * (BATCH_HEADER_LEN + 12));
-    let mut frame = Writer::append(buffer, version, ApiKey::Produce.is_flexible(version));
-    let mut cuts = Vec::with_capacity(batches);
-    encode_start(&mut frame, None, acks, timeout_ms)?;
-    frame.array_len(topics.len())?;
-    for topic in topics {
-        encode_topic_start(&mut frame, topic.name, topic.id, topic.partitions.len())?;
-        for piece in topic.partitions {
-            let records: usize = piece.records.iter().map(Bytes::len).sum();
-            frame.i32(piece.index);
-            frame.records_len(Some(BATCH_HEADER_LEN + records))?;
-            frame.raw(&piece.batch_header);
-            cuts.push(frame.len());
-            frame.no_tags();
+impl ProduceEncoder {
+    /// A request of so many topics, and of so many batches in all.
+    pub fn new(
+        version: i16,
+        acks: i16,
+        timeout_ms: i32,
+        topics: usize,
+        batches: usize,
+    ) -> Result<ProduceEncoder> {
+        if !ProduceRequest::VERSIONS.contains(&version) {
+            return Err(Error::new(status::UNSUPPORTED, format!("no Produce v{version}")));
         }
-        frame.no_tags();
+        let buffer = Vec::with_capacity(32 + topics * 64 + batches * (BATCH_HEADER_LEN + 12));
+        let mut frame = Writer::append(buffer, version, ApiKey::Produce.is_flexible(version));
+        encode_start(&mut frame, None, acks, timeout_ms)?;
+        frame.array_len(topics)?;
+        let (cuts, pieces) = (Vec::with_capacity(batches), Vec::with_capacity(batches * 2 + 1));
+        Ok(ProduceEncoder { frame, cuts, pieces })
     }
-    frame.no_tags();
 
-    let mut frame = Bytes::from(frame.into_vec());
-    let mut written = 0;
-    let slabs = topics.iter().flat_map(|topic| topic.partitions).map(|piece| &piece.records);
-    for (cut, slabs) in cuts.into_iter().zip(slabs) {
-        out.push(frame.split_to(cut - written));
-        written = cut;
-        out.extend(slabs.iter().filter(|slab| !slab.is_empty()).cloned());
+    /// The next topic, by name until v12, by id from v13 on; it has so many batches.
+    pub fn start_topic(&mut self, name: &str, id: Uuid, batches: usize) -> Result<()> {
+        encode_topic_start(&mut self.frame, name, id, batches)
     }
-    if !frame.is_empty() {
-        out.push(frame);
+
+    /// The topic's next batch: its stamped header, from
+    /// [`BatchHeader::encode`](crate::protocol::record_batch::BatchHeader::encode), and the records
+    /// area where it lies, `records_len` bytes in all.
+    pub fn batch(
+        &mut self,
+        partition: i32,
+        header: &[u8; BATCH_HEADER_LEN],
+        records_len: usize,
+        records: impl Iterator<Item = Bytes>,
+    ) -> Result<()> {
+        self.frame.i32(partition);
+        self.frame.records_len(Some(BATCH_HEADER_LEN + records_len))?;
+        self.frame.raw(header);
+        self.cuts.push((self.pieces.len(), self.frame.len()));
+        self.pieces.push(Bytes::new());
+        self.pieces.extend(records.filter(|piece| !piece.is_empty()));
+        self.frame.no_tags();
+        Ok(())
     }
-    Ok(())
+
+    /// All batches of the topic are there.
+    pub fn end_topic(&mut self) {
+        self.frame.no_tags();
+    }
+
+    /// The body, in order.
+    pub fn finish(mut self) -> Vec<Bytes> {
+        self.frame.no_tags();
+        let mut frame = Bytes::from(self.frame.into_vec());
+        let mut written = 0;
+        for (place, cut) in self.cuts {
+            if let Some(piece) = self.pieces.get_mut(place) {
+                *piece = frame.split_to(cut - written);
+                written = cut;
+            }
+        }
+        if !frame.is_empty() {
+            self.pieces.push(frame);
+        }
+        self.pieces
+    }
 }
 
 /// What became of the batches. Topics and partitions come in any order.
@@ -429,54 +435,59 @@ impl Message for ProduceResponse {
 mod tests {
     use super::*;
 
+    struct Batch {
+        index: i32,
+        header: [u8; BATCH_HEADER_LEN],
+        slabs: Vec<Bytes>,
+    }
+
+    fn batches(from: u8) -> Vec<Batch> {
+        let slabs = |i: u8| (0..i).map(|n| Bytes::from(vec![n; 100 * usize::from(n)])).collect();
+        let batch = |i: u8| {
+            let header = [from + i; BATCH_HEADER_LEN];
+            Batch { index: (from + i).into(), header, slabs: slabs(i) }
+        };
+        (0..3_u8).map(batch).collect()
+    }
+
     #[test]
     fn gathered_request_equals_the_plain_one() {
-        let pieces = |from: u8| -> Vec<ProducePiece> {
-            (0..3_u8)
-                .map(|i| ProducePiece {
-                    index: (from + i).into(),
-                    batch_header: [from + i; BATCH_HEADER_LEN],
-                    records: (0..i).map(|n| Bytes::from(vec![n; 100 * usize::from(n)])).collect(),
-                })
-                .collect()
-        };
-        let partitions = [pieces(0), pieces(10), Vec::new()];
+        let topics = [
+            ("a", [0; 16], batches(0)),
+            ("topic", [1; 16], batches(10)),
+            ("nothing", [2; 16], Vec::new()),
+        ];
         for version in ProduceRequest::VERSIONS {
-            let names = ["a", "topic", "nothing"];
-            let topics: Vec<ProduceTopic<'_>> = (0..3_u8)
-                .zip(names)
-                .zip(&partitions)
-                .map(|((i, name), partitions)| ProduceTopic { name, id: [i; 16], partitions })
-                .collect();
-            let mut gathered = Vec::new();
-            encode_produce(version, -1, 30_000, &topics, &mut gathered).unwrap();
+            let mut encoder = ProduceEncoder::new(version, -1, 30_000, topics.len(), 6).unwrap();
+            for (name, id, batches) in &topics {
+                encoder.start_topic(name, *id, batches.len()).unwrap();
+                for Batch { index, header, slabs } in batches {
+                    let len = slabs.iter().map(Bytes::len).sum();
+                    encoder.batch(*index, header, len, slabs.iter().cloned()).unwrap();
+                }
+                encoder.end_topic();
+            }
+            let gathered = encoder.finish();
+            let partition = |batch: &Batch| ProduceRequestPartition {
+                index: batch.index,
+                records: Some([&batch.header, batch.slabs.concat().as_slice()].concat().into()),
+            };
             let plain = ProduceRequest {
                 transactional_id: None,
                 acks: -1,
                 timeout_ms: 30_000,
                 topics: topics
                     .iter()
-                    .map(|topic| ProduceRequestTopic {
-                        name: topic.name.to_owned(),
-                        topic_id: topic.id,
-                        partitions: topic
-                            .partitions
-                            .iter()
-                            .map(|piece| {
-                                let mut records = piece.batch_header.to_vec();
-                                piece.records.iter().for_each(|slab| records.extend(slab));
-                                ProduceRequestPartition {
-                                    index: piece.index,
-                                    records: Some(records.into()),
-                                }
-                            })
-                            .collect(),
+                    .map(|(name, topic_id, batches)| ProduceRequestTopic {
+                        name: (*name).to_owned(),
+                        topic_id: *topic_id,
+                        partitions: batches.iter().map(partition).collect(),
                     })
                     .collect(),
             };
             assert_eq!(gathered.concat(), plain.to_vec(version).unwrap(), "v{version}");
             assert!(gathered.iter().all(|piece| !piece.is_empty()));
-            let slab = partitions[0][2].records[1].as_ptr();
+            let slab = topics[0].2[2].slabs[1].as_ptr();
             assert_eq!(gathered.iter().filter(|piece| piece.as_ptr() == slab).count(), 1);
         }
     }
