@@ -204,3 +204,30 @@ fn polling_elsewhere_lets_a_send_go_on() {
     eventually("every byte comes back", || producer.counters().buffered_bytes == 0);
     assert_settled(&producer);
 }
+
+#[test]
+fn reports_that_nobody_polls_are_not_without_a_bound() {
+    let cluster = cluster(1, 1);
+    let limit = 65_536;
+    let settings = [("linger.ms", "0"), ("buffer.memory", "65536"), ("batch.size", "1024")];
+    let producer = polled(&cluster, &settings);
+    let mut sent = 0;
+    // Batches of one record, whose memory is free once they are acknowledged.
+    let full = loop {
+        match producer.send(&record(b"x", sent)) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        producer.flush(LONG).unwrap();
+        assert!(sent < limit / 64, "{sent} reports wait and cost nothing");
+    };
+    assert_eq!((full.status, full.flags & RETRIABLE), (status::BUFFER_FULL, RETRIABLE), "{full}");
+    assert!(full.message.contains("deliveries wait for producer_poll()"), "{full}");
+    assert!(sent > limit / 1024, "{sent}");
+    let mut out = Vec::new();
+    producer.poll(1000, NOW, &mut out).unwrap();
+    assert_eq!(out.iter().map(|delivery| delivery.count() as u64).sum::<u64>(), sent);
+    drop(out);
+    assert_settled(&producer);
+    producer.send(&record(b"x", sent)).unwrap();
+}

@@ -25,6 +25,9 @@ use std::sync::Arc;
 
 /// Tags that live in the batch itself.
 const INLINE_TAGS: usize = 16;
+/// What tags outside of slabs are charged as when they are all that is left of a batch: about what
+/// a report takes. Without it reports that nobody fetches would be without a bound.
+const DETACHED: usize = 256;
 
 /// The tags of a batch, in order and end to end.
 #[derive(Debug, Default)]
@@ -83,13 +86,13 @@ struct DetachedTags {
     pool: Arc<BufferPool>,
     tags: Tags,
     count: usize,
+    /// Bytes charged beside the slab of tags, and to whom.
+    charged: (i32, usize),
 }
 
 impl Drop for DetachedTags {
     fn drop(&mut self) {
-        let slab = self.tags.slab.take();
-        let closed = slab.as_ref().map_or(0, TagSlab::size);
-        self.pool.release(iter::empty(), slab, closed);
+        self.pool.release_detached(self.tags.slab.take(), self.charged);
     }
 }
 
@@ -158,6 +161,9 @@ impl Remains {
 
 impl Drop for Chain {
     fn drop(&mut self) {
+        if self.last.is_none() {
+            return;
+        }
         if let Some(own) = self.own_deadlines.take() {
             // Those of an open batch are not known as a closed one's.
             let closed = own.size().min(self.closed);
@@ -395,11 +401,16 @@ impl BatchBody {
 
     fn into_tags(mut self) -> DetachedTags {
         let tags = std::mem::take(&mut self.chain.tags);
+        let leader = self.chain.last.as_ref().map_or(-1, |slab| slab.leader);
         let size = tags.slab.as_ref().map_or(0, TagSlab::size);
-        // What the chain gives back from now on is its slabs.
-        self.chain.closed -= size;
+        let freed = self.chain.closed - size;
+        let charged = (leader, if size == 0 { freed.min(DETACHED) } else { 0 });
         let pool = Arc::clone(&self.chain.pool);
-        DetachedTags { pool, tags, count: self.count as usize }
+        // What the chain gives back when it is dropped is nothing.
+        self.chain.closed = 0;
+        let slabs = self.chain.full.drain(..).chain(self.chain.last.take());
+        pool.exchange(slabs, self.chain.own_deadlines.take(), freed - charged.1, charged);
+        DetachedTags { pool, tags, count: self.count as usize, charged }
     }
 
     /// The records area, in pieces; no record straddles two.

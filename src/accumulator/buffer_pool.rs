@@ -19,6 +19,7 @@ use crate::clock::Instant;
 use crate::sync::Wake;
 use crate::sync::prim::{AtomicUsize, Mutex, Ordering, guard};
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::time::Duration;
@@ -275,6 +276,15 @@ impl BufferPool {
         if starved {
             self.starved.wake();
         }
+    }
+
+    /// What a batch left behind is gone: a slab of tags, or bytes charged to a leader without one.
+    pub(super) fn release_detached(&self, tags: Option<TagSlab>, (leader, charged): (i32, usize)) {
+        let closed = charged + tags.as_ref().map_or(0, TagSlab::size);
+        if charged > 0 {
+            guard(&self.state).line.refund(leader, charged);
+        }
+        self.release(iter::empty(), tags, closed);
     }
 
     /// A batch is closed: so many of the bytes charged will come back by themselves.
