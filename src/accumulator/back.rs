@@ -299,10 +299,9 @@ impl Backs {
                 self.put_back(node, batch);
                 return;
             }
-            if let Some(batch) = self.stamp(batch) {
-                hand_on(batch);
-                count += 1;
-            }
+            let Some(batch) = self.stamp(batch) else { continue };
+            hand_on(batch);
+            count += 1;
         }
     }
 
