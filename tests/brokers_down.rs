@@ -57,7 +57,8 @@ impl DeliverySink for Slow {
 fn all_brokers_down_costs_little() {
     let cluster = cluster(BROKERS, PARTITIONS);
     let slow = Arc::new(Slow::default());
-    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&slow) as _), log: None };
+    let options =
+        Options { delivery: DeliveryMode::Callback(Arc::clone(&slow) as _), ..Options::default() };
     // As by default, but for the wait for memory.
     let settings = [("buffer.memory", &*BUFFER.to_string()), ("max.block.ms", "100")];
     let producer = Producer::new(&config(&cluster, &settings), options).unwrap();

@@ -347,7 +347,7 @@ fn a_callback_still_runs() {
         let blocks = Arc::new(Blocks::default());
         let delivery = DeliveryMode::Callback(Arc::clone(&blocks) as _);
         let config = config(&cluster, QUICK);
-        let producer = Producer::new(&config, Options { delivery, log: None }).unwrap();
+        let producer = Producer::new(&config, Options { delivery, ..Options::default() }).unwrap();
         producer.send(&record(b"x", 0)).unwrap();
         eventually("it runs", || blocks.gate.is_entered());
         producer.send(&record(b"x", 1)).unwrap();

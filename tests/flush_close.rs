@@ -244,9 +244,11 @@ fn a_producer_may_be_dropped_inside_its_callback() {
     let cluster = cluster(1, 1);
     let owner = Arc::new(Owner::default());
     let delivery = DeliveryMode::Callback(Arc::clone(&owner) as _);
-    let producer =
-        Producer::new(&config(&cluster, &[("linger.ms", "200")]), Options { delivery, log: None })
-            .unwrap();
+    let producer = Producer::new(
+        &config(&cluster, &[("linger.ms", "200")]),
+        Options { delivery, ..Options::default() },
+    )
+    .unwrap();
     producer.send(&record(b"x", 1)).unwrap();
     *owner.producer.lock().unwrap() = Some(producer);
     let clock = Clock::system();

@@ -81,7 +81,8 @@ impl DeliverySink for Slow {
 fn failed_records_are_kept_until_their_callback_has_returned() {
     let cluster = cluster(1, 1);
     let slow = Arc::new(Slow::default());
-    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&slow) as _), log: None };
+    let options =
+        Options { delivery: DeliveryMode::Callback(Arc::clone(&slow) as _), ..Options::default() };
     let producer = Producer::new(&config(&cluster, &[]), options).unwrap();
     cluster.push_errors(produce::PRODUCE, &[29]).unwrap();
     producer.send(&record(&[1; 5000], 1)).unwrap();

@@ -249,7 +249,7 @@ fn when_every_known_broker_is_gone_the_bootstrap_servers_are_asked_again() {
     }
     let outcomes = Arc::new(Outcomes::default());
     let delivery = DeliveryMode::Callback(Arc::clone(&outcomes) as _);
-    let producer = Producer::new(&config, Options { delivery, log: None }).unwrap();
+    let producer = Producer::new(&config, Options { delivery, ..Options::default() }).unwrap();
     producer.send(&record(b"x", 1)).unwrap();
     producer.flush(LONG).unwrap();
     assert_eq!(old.end_offset("t", 0), 1);

@@ -52,8 +52,10 @@ fn config(cluster: &MockCluster, settings: &[(&str, &str)]) -> ProducerConfig {
 
 fn producer(cluster: &MockCluster, settings: &[(&str, &str)]) -> (Producer, Arc<Outcomes>) {
     let outcomes = Arc::new(Outcomes::default());
-    let options =
-        Options { delivery: DeliveryMode::Callback(Arc::clone(&outcomes) as _), log: None };
+    let options = Options {
+        delivery: DeliveryMode::Callback(Arc::clone(&outcomes) as _),
+        ..Options::default()
+    };
     (Producer::new(&config(cluster, settings), options).unwrap(), outcomes)
 }
 

@@ -19,8 +19,26 @@ pub enum Kind {
     Text(usize),
     /// One of these, in any case.
     OneOf(&'static [&'static str]),
+    /// One of these, by its name or another one, in any case.
+    Named(&'static [Choice]),
     /// `host:port` pairs, separated by commas.
     Servers,
+}
+
+/// A value that has other names.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// Its name.
+    pub name: &'static str,
+    /// Other names for it: those of Java's classes, and what older versions called it.
+    pub aliases: &'static [&'static str],
+}
+
+impl Choice {
+    fn is_called(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+            || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
 }
 
 /// A value that its key accepts.
@@ -30,7 +48,7 @@ pub enum Value {
     Number(i64),
     /// Of `Bool`.
     Bool(bool),
-    /// Of `Text`, `OneOf` (as the table spells it).
+    /// Of `Text`, `OneOf` (as the table spells it), `Named` (its name).
     Text(String),
     /// Of `Servers`: host, IPv6 addresses without brackets, and port.
     Servers(Vec<(String, u16)>),
@@ -55,6 +73,11 @@ impl Kind {
                 let found = found.map(|value| Value::Text((*value).into()));
                 found.ok_or_else(|| format!("has to be {}", self.describe()))
             }
+            Kind::Named(choices) => {
+                let found = choices.iter().find(|choice| choice.is_called(text));
+                let found = found.map(|choice| Value::Text(choice.name.into()));
+                found.ok_or_else(|| format!("has to be {}", self.describe()))
+            }
             Kind::Text(most) if text.len() > most => {
                 Err(format!("has {} bytes; at most {most} are allowed", text.len()))
             }
@@ -74,13 +97,21 @@ impl Kind {
             Kind::Count(low, high) => format!("a whole number, {low} to {high}"),
             Kind::Bool => "true or false".into(),
             Kind::Text(most) => format!("text of at most {most} bytes"),
-            Kind::OneOf(values) => match values {
-                [] => String::new(),
-                [one] => (*one).into(),
-                [first @ .., last] => format!("{} or {last}", first.join(", ")),
-            },
+            Kind::OneOf(values) => either(values),
+            Kind::Named(choices) => {
+                either(&choices.iter().map(|choice| choice.name).collect::<Vec<_>>())
+            }
             Kind::Servers => "host:port pairs separated by commas".into(),
         }
+    }
+}
+
+/// Names in a row, as a sentence has them.
+fn either(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).into(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 
@@ -221,6 +252,19 @@ mod tests {
         let acks = Kind::OneOf(&["all", "-1", "0", "1"]);
         assert_eq!(acks.parse("ALL"), Ok(Value::Text("all".into())));
         assert_eq!(acks.parse("2"), Err("has to be all, -1, 0 or 1".into()));
+    }
+
+    #[test]
+    fn a_choice_is_known_by_all_its_names() {
+        let kind = Kind::Named(&[
+            Choice { name: "bytes", aliases: &["", "a.b.BytesSerializer"] },
+            Choice { name: "string", aliases: &[] },
+        ]);
+        for text in ["bytes", " BYTES", "", "a.b.bytesserializer"] {
+            assert_eq!(kind.parse(text), Ok(Value::Text("bytes".into())), "{text}");
+        }
+        assert_eq!(kind.parse("String"), Ok(Value::Text("string".into())));
+        assert_eq!(kind.parse("b.BytesSerializer"), Err("has to be bytes or string".into()));
     }
 
     #[test]

@@ -78,7 +78,10 @@ fn scene(settings: &[(&str, &str)]) -> Scene {
         config.set(key, value).unwrap();
     }
     let ledger = Arc::new(Ledger::default());
-    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&ledger) as _), log: None };
+    let options = Options {
+        delivery: DeliveryMode::Callback(Arc::clone(&ledger) as _),
+        ..Options::default()
+    };
     let producer = Producer::new(&config, options).unwrap();
     for partition in 0..5 {
         producer.send(&to(partition, partition as u64)).unwrap();

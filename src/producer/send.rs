@@ -10,6 +10,7 @@ use crate::accumulator::front::Partition;
 use crate::accumulator::ticket::Waiting;
 use crate::accumulator::times::own_deadline;
 use crate::clock::Reading;
+use crate::delivery::reentry;
 use crate::error::{Error, RETRIABLE, Result, status};
 use crate::partitioner::partition_for_key;
 use crate::record::ProducerRecord;
@@ -220,6 +221,7 @@ impl Shared {
         wait: &mut Wait,
         alone: Option<Alone>,
     ) -> Result<()> {
+        refuse_in_a_send()?;
         let appended = self.with_topic(record.topic, wait, |topic, wait| {
             self.append_to(topic, record, reading, wait, alone)
         })?;
@@ -438,6 +440,18 @@ impl Shared {
         let why = why.unwrap_or_else(|| "the brokers take less than is sent".into());
         Err(full(format!("none was freed within {budget} ms while {why}")))
     }
+}
+
+/// A send inside code of the user's that belongs to a send would end up there again.
+pub(super) fn refuse_in_a_send() -> Result<()> {
+    if !reentry::inside_a_send() {
+        return Ok(());
+    }
+    Err(Error::new(
+        status::WOULD_DEADLOCK,
+        "a record is not sent from inside the code that another send has called to prepare its \
+         own: send it from a delivery callback or from another thread",
+    ))
 }
 
 fn no_such_partition(topic: &str, partition: Option<i32>, count: usize) -> Error {

@@ -122,7 +122,8 @@ impl Shared {
         wait: &mut Wait,
         f: impl FnOnce(&Resolved, &mut Wait) -> Result<T>,
     ) -> Result<T> {
-        // Nothing below runs user code, so nothing comes back here while it is taken out.
+        // While it is out, a send inside the user's code (a partitioner of theirs) does not find it,
+        // goes the long way, and is refused there.
         let last = LAST.try_with(|last| last.take()).ok().flatten();
         let resolved = match last {
             Some(resolved) if resolved.is(self, name) => resolved,

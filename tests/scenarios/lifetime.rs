@@ -166,7 +166,8 @@ fn s9_failures_that_nobody_takes_stay_within_buffer_memory() {
     let cluster = cluster(1, 4);
     let gated = Arc::new(Gated::default());
     let settings = [QUICK, &[("buffer.memory", "262144"), ("batch.size", "4096")]].concat();
-    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&gated) as _), log: None };
+    let options =
+        Options { delivery: DeliveryMode::Callback(Arc::clone(&gated) as _), ..Options::default() };
     let producer = Producer::new(&config(&cluster, &settings), options).unwrap();
     cluster.push_errors(PRODUCE, &vec![29; 10_000]).unwrap();
     producer.partitions_for("t", LONG).unwrap();

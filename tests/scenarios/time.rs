@@ -51,7 +51,8 @@ fn s50_times_at_their_borders() {
         }
         let outcomes = Arc::new(Outcomes::default());
         let delivery = DeliveryMode::Callback(Arc::clone(&outcomes) as _);
-        let Ok(producer) = Producer::new(&config, Options { delivery, log: None }) else {
+        let Ok(producer) = Producer::new(&config, Options { delivery, ..Options::default() })
+        else {
             assert!(settings.contains(&("request.timeout.ms", "0")), "{settings:?}");
             continue;
         };
@@ -284,7 +285,8 @@ fn s57_a_callback_that_blocks_stalls_no_broker() {
     let cluster = cluster(3, 6);
     cluster.create_topic("later", 3).unwrap();
     let sink = Arc::new(Gated::default());
-    let options = Options { delivery: DeliveryMode::Callback(Arc::clone(&sink) as _), log: None };
+    let options =
+        Options { delivery: DeliveryMode::Callback(Arc::clone(&sink) as _), ..Options::default() };
     let settings = [QUICK, &[("metadata.max.age.ms", "50")]].concat();
     let producer = Producer::new(&config(&cluster, &settings), options).unwrap();
     producer.send(&to(0, b"x", 0)).unwrap();

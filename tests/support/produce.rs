@@ -176,13 +176,13 @@ pub fn config(cluster: &MockCluster, settings: &[(&str, &str)]) -> ProducerConfi
 pub fn producer(cluster: &MockCluster, settings: &[(&str, &str)]) -> (Producer, Arc<Outcomes>) {
     let outcomes = Arc::new(Outcomes::default());
     let delivery = DeliveryMode::Callback(Arc::clone(&outcomes) as _);
-    let options = Options { delivery, log: None };
+    let options = Options { delivery, ..Options::default() };
     (Producer::new(&config(cluster, settings), options).unwrap(), outcomes)
 }
 
 /// A producer in poll mode.
 pub fn polled(cluster: &MockCluster, settings: &[(&str, &str)]) -> Producer {
-    let options = Options { delivery: DeliveryMode::Poll, log: None };
+    let options = Options { delivery: DeliveryMode::Poll, ..Options::default() };
     Producer::new(&config(cluster, settings), options).unwrap()
 }
 

@@ -72,7 +72,7 @@ impl Proxied {
     pub fn producer(&self, settings: &[(&str, &str)]) -> (Producer, Arc<Outcomes>) {
         let outcomes = Arc::new(Outcomes::default());
         let delivery = DeliveryMode::Callback(Arc::clone(&outcomes) as _);
-        let options = Options { delivery, log: None };
+        let options = Options { delivery, ..Options::default() };
         (Producer::new(&self.config(settings), options).unwrap(), outcomes)
     }
 
