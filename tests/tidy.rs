@@ -16,7 +16,7 @@ const GROUND: &[&str] = &["error", "clock", "sync", "rng", "record", "config", "
 /// network; imports go sender -> both.
 const LAYERS: &[(&str, &[&str])] = &[
     // 5
-    ("ffi", &["producer", "delivery"]),
+    ("ffi", &["producer", "delivery", "partitioner"]),
     ("ffi/mock", &["ffi", "mock"]),
     // 4
     (
@@ -39,7 +39,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // 3
-    ("sender", &["accumulator", "transactions", "metadata", "delivery", "network", "protocol"]),
+    (
+        "sender",
+        &[
+            "accumulator",
+            "transactions",
+            "partitioner",
+            "metadata",
+            "delivery",
+            "network",
+            "protocol",
+        ],
+    ),
     // 2
     ("accumulator", &["transactions", "protocol"]),
     ("transactions", &["protocol"]),

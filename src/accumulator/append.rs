@@ -365,7 +365,7 @@ impl Slow<'_> {
                     return Err(Error::new(MESSAGE_TOO_LARGE, "the record cannot be encoded"));
                 };
                 let lingers = open.deadline > self.now;
-                front.open = Some(open);
+                front.open(open, partition);
                 if lingers {
                     *wake |= front.list(partition, &context.inbox, Listing::Timed, deadline);
                     // A flush that ended this cut in between may have looked for what lingers

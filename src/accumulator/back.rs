@@ -6,6 +6,7 @@
 //! one that is in flight is done), or waiting for a producer id. Retries lie here in order, before
 //! whatever the front holds; nothing is ever put back into a front.
 
+mod awaited;
 mod end;
 mod sequences;
 
@@ -216,12 +217,6 @@ impl Backs {
     /// When [`Backs::advance`] has something to do again.
     pub fn next_deadline(&self) -> Instant {
         self.ring.next()
-    }
-
-    /// Nodes that have ready partitions; [`NO_LEADER`] among them where a leader is missing.
-    pub fn ready_nodes(&self, nodes: &mut Vec<i32>) {
-        let ready = self.ready.iter().filter(|(_, slots)| !slots.is_empty());
-        nodes.extend(ready.map(|(node, _)| *node));
     }
 
     /// The ready partitions of a node.

@@ -23,7 +23,7 @@ use crate::clock::Instant;
 use crate::sync::FrontLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// So long the network thread leaves a closed batch to its sealer; then it seals it itself.
@@ -141,6 +141,8 @@ pub struct Partition {
     told: AtomicU64,
     /// Records accepted. Changed under the front's lock.
     accepted: AtomicU64,
+    /// Batches in the front. Changed under its lock.
+    queued: AtomicU32,
     pub(super) front: FrontLock<Front>,
 }
 
@@ -163,6 +165,7 @@ impl Partition {
             leader: AtomicI32::new(-1),
             told: AtomicU64::new(u64::MAX),
             accepted: AtomicU64::new(0),
+            queued: AtomicU32::new(0),
             front: FrontLock::new(front),
         }
     }
@@ -212,6 +215,18 @@ impl Partition {
         self.accepted.store(accepted + 1, Ordering::Release);
     }
 
+    /// Batches that wait to be sent, the open one among them: what the partitioner goes by.
+    pub fn queued(&self) -> u32 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Under the front's lock: so many batches have left it.
+    fn count_left(&self, batches: usize) {
+        let batches = u32::try_from(batches).unwrap_or(u32::MAX);
+        debug_assert!(batches <= self.queued(), "every batch was counted when it was opened");
+        self.queued.store(self.queued().saturating_sub(batches), Ordering::Relaxed);
+    }
+
     /// Caller: no batch is opened from now on. The one that is open takes records until the cut
     /// moves on.
     pub fn shut(self: &Arc<Self>, inbox: &Inbox) {
@@ -228,6 +243,7 @@ impl Partition {
         let Some(mut front) = self.front.try_lock_or_want() else { return Taken::Busy };
         let first = out.len();
         let taken = front.take(&take, out);
+        self.count_left(out.len() - first);
         let _nobody_else_asks_to_be_told = front.unlock();
         for batch in out.iter().skip(first) {
             batch.body.seal();
@@ -245,6 +261,7 @@ impl Partition {
         out: &mut Vec<ProducerBatch>,
     ) -> Expired {
         let Some(mut front) = self.front.try_lock_or_want() else { return Expired::Busy };
+        let first = out.len();
         let due = |batch: &ProducerBatch| batch.expires(timeout) <= now;
         let open_is_due =
             front.open.as_ref().is_some_and(|open| open.next_deadline(timeout) <= now);
@@ -267,6 +284,7 @@ impl Partition {
         if open_is_due {
             out.extend(front.close_open(now, false));
         }
+        self.count_left(out.len() - first);
         let next = front.next_expiry(timeout);
         if next.is_none() {
             front.listing = Listing::Unlisted;
@@ -291,8 +309,10 @@ impl Partition {
     fn try_empty(&self, shut: bool, out: &mut Vec<ProducerBatch>) -> bool {
         let Some(mut front) = self.front.try_lock_or_want() else { return false };
         front.shut |= shut;
+        let first = out.len();
         out.extend(front.closed.drain(..));
         out.extend(front.close_open(Instant(0), false));
+        self.count_left(out.len() - first);
         front.listing = Listing::Unlisted;
         true
     }
@@ -373,6 +393,13 @@ impl Front {
         let closed = self.closed.iter().map(|batch| batch.expires(timeout)).min();
         let open = self.open.as_ref().map(|open| open.next_deadline(timeout));
         closed.into_iter().chain(open).min()
+    }
+
+    /// A batch is open from now on: nobody else's was.
+    pub(super) fn open(&mut self, batch: OpenBatch, partition: &Partition) {
+        debug_assert!(self.open.is_none(), "one batch is open at a time");
+        self.open = Some(batch);
+        partition.queued.store(partition.queued() + 1, Ordering::Relaxed);
     }
 
     pub(super) fn close_open(&mut self, now: Instant, full: bool) -> Option<ProducerBatch> {

@@ -135,6 +135,16 @@ impl Back {
         }
     }
 
+    /// Whether it has something to send that can't go now, for its leader takes nothing more: no
+    /// request at all, or no batch of this partition.
+    pub(super) fn waits(&self) -> bool {
+        match self.place {
+            Place::Ready(_) => true,
+            Place::Muted => self.partition.queued() > 0 || !self.retries.is_empty(),
+            Place::Idle | Place::Ring(_) | Place::NoId => false,
+        }
+    }
+
     /// Whether it waits for something that ends in a partition, not for time or its turn.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.place, Place::Muted | Place::NoId)

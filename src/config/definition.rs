@@ -6,7 +6,8 @@
 //! librdkafka has and this version has not is in the table too: it takes the values that mean "off"
 //! and says what is missing for the others, so that nothing a user asks for is silently ignored.
 
-use super::value::Kind::{self, Bool, Bytes, Count, Millis, OneOf, Servers, Text};
+use super::settings::CLASSES;
+use super::value::Kind::{self, Bool, Bytes, Count, Millis, Named, OneOf, Servers, Text};
 
 /// How much a key matters, as Kafka rates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,9 +179,31 @@ pub static DEFINITIONS: &[Definition] = &[
         "Keeps the records of successful deliveries readable in the delivery callback and after a \
          poll; those of failed ones always are. They count for buffer.memory until then. Not a \
          key of Kafka's."),
+    // Partitions.
+    now("partitioner.class", &["partitioner"], Named(CLASSES), "builtin", Medium,
+        "What chooses the partition of a record that has none of its own. builtin: murmur2(key) \
+         modulo the number of partitions, as in Java; records without a key stick to a partition \
+         for batch.size bytes (KIP-794). uniform_sticky: until a batch is complete, whatever the \
+         keys (KIP-480). round_robin, random: whatever the keys, among partitions with a leader. \
+         librdkafka's consistent (CRC32), murmur2 and fnv1a hash keys, and nothing where there is \
+         no key; with _random records without a key stick as with builtin, under \
+         consistent_random those with an empty one too. sarama: fnv1a_random, which is Sarama's \
+         default. Names of Java's classes are taken too. librdkafka's default is \
+         consistent_random. Contradicts producer_config_set_partitioner()."),
     now("partitioner.ignore.keys", &[], Bool, "false", Medium,
-        "Spreads records with a key as if they had none, by bytes. Otherwise a key's partition is \
-         murmur2(key) modulo the number of partitions, as in Java (KIP-794)."),
+        "Spreads records with a key as if they had none, by bytes (KIP-794)."),
+    now("partitioner.adaptive.partitioning.enable", &[], Bool, "true", Low,
+        "Where records stick to a partition: the next one is drawn by how many batches wait for \
+         each, so that a slow broker gets less. false: each gets as many bytes (KIP-794)."),
+    now("partitioner.availability.timeout.ms", &[], Millis(0, I64), "0", Low,
+        "A broker that has taken nothing for so long, although batches were ready for it, gets no \
+         more records without a key while others do take some. 0: never. Needs \
+         partitioner.adaptive.partitioning.enable (KIP-794)."),
+    now("partitioner.rack.aware", &[], Bool, "false", Low,
+        "Records without a key go to partitions whose leader is in client.rack, as long as there \
+         is one (KIP-1123)."),
+    now("client.rack", &[], Text(32767), "", Low,
+        "Where this client is: compared with broker.rack, for partitioner.rack.aware."),
 
     // Metadata and connections.
     now("metadata.max.age.ms", &["topic.metadata.refresh.interval.ms"], Millis(0, I64), "300000",
@@ -236,18 +259,6 @@ pub static DEFINITIONS: &[Definition] = &[
     later("security.protocol", &[], &["PLAINTEXT"], Medium,
         "connections are neither encrypted nor authenticated; use a PLAINTEXT listener"),
     later("security.providers", &[], &[""], Low, "there are no Java classes to load"),
-    later("partitioner.class", &[], &[""], Medium,
-        "keys are hashed with murmur2, records without a key go to the sticky partition"),
-    later("partitioner", &[], &["murmur2_random"], High,
-        "keys are hashed with murmur2 as in Java; librdkafka's default is CRC32 \
-         (consistent_random), which puts keys elsewhere"),
-    later("partitioner.adaptive.partitioning.enable", &[], &["false"], Low,
-        "records without a key are spread evenly by bytes"),
-    later("partitioner.availability.timeout.ms", &[], &["0"], Low,
-        "records without a key are spread evenly by bytes"),
-    later("partitioner.rack.aware", &[], &["false"], Low,
-        "records without a key are spread evenly by bytes"),
-    later("client.rack", &[], &[""], Low, "racks are not looked at"),
     later("interceptor.classes", &[], &[""], Low, "there are no interceptors"),
     later("key.serializer", &[], &["", "org.apache.kafka.common.serialization.ByteArraySerializer"],
         High, "keys are sent as the bytes they are"),

@@ -13,7 +13,7 @@ pub mod settings;
 pub mod value;
 
 pub use markdown::configuration_markdown;
-pub use settings::{Acks, Settings};
+pub use settings::{Acks, PartitionerClass, Partitioning, Settings};
 
 use crate::error::{Error, Result, status};
 use definition::{Availability, Definition, INTERCEPTOR_PREFIX};

@@ -3,6 +3,11 @@
 //! What a user set stands: if two such keys contradict each other, that is an error that names
 //! both. A default that contradicts what was set gives way, with a note for the log.
 
+mod partitioning;
+
+pub(super) use partitioning::CLASSES;
+pub use partitioning::{PartitionerClass, Partitioning};
+
 use super::value::Value;
 use super::{ProducerConfig, invalid};
 use crate::error::Error;
@@ -88,8 +93,8 @@ pub struct Settings {
     pub send_buffer: Option<usize>,
     /// `receive.buffer.bytes`; `None`: the system's choice.
     pub receive_buffer: Option<usize>,
-    /// `partitioner.ignore.keys`.
-    pub partitioner_ignore_keys: bool,
+    /// How partitions are chosen.
+    pub partitioning: Partitioning,
     /// `allow.auto.create.topics`.
     pub allow_auto_create_topics: bool,
     /// `delivery.keep.records`.
@@ -138,6 +143,7 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
     let allow_reordering = rules.bool("allow.reordering");
     rules.without_effect(acks, max_in_flight, allow_reordering);
     let enable_idempotence = rules.idempotence(acks, max_in_flight, allow_reordering);
+    let partitioning = rules.partitioning();
     let settings = Settings {
         bootstrap_servers,
         client_id: rules.client_id(),
@@ -167,7 +173,7 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
         reject_batch_on_record_error: rules.bool("reject.batch.on.record.error"),
         send_buffer: rules.unless_off("send.buffer.bytes").map(size),
         receive_buffer: rules.unless_off("receive.buffer.bytes").map(size),
-        partitioner_ignore_keys: rules.bool("partitioner.ignore.keys"),
+        partitioning,
         allow_auto_create_topics: rules.bool("allow.auto.create.topics"),
         delivery_keep_records: rules.bool("delivery.keep.records"),
         receive_message_max: size(rules.number("receive.message.max.bytes")),

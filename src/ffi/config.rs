@@ -49,7 +49,7 @@ impl producer_config_t {
             Deliveries::Poll => DeliveryMode::Poll,
         };
         let log = self.log.map(|(level, callback)| (level, Arc::new(callback) as Arc<_>));
-        Options { delivery, log }
+        Options { delivery, log, ..Options::default() }
     }
 
     /// Decides where deliveries go; a callback and polling exclude each other.

@@ -42,6 +42,25 @@ impl Default for PartitionMetadata {
     }
 }
 
+/// One partition of a topic, as the cluster described it last: what users see. Laid out as C has
+/// it, so that an array of them is an array of C's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct PartitionInfo {
+    /// Its number.
+    pub partition: i32,
+    /// The leader's node id, or -1.
+    pub leader: i32,
+    /// The leader's epoch, or -1.
+    pub leader_epoch: i32,
+    /// How many replicas it has.
+    pub replicas: i32,
+    /// How many of them are in sync.
+    pub in_sync: i32,
+    /// 0.
+    pub reserved: u32,
+}
+
 /// A topic that is known to exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicMetadata {
@@ -53,7 +72,8 @@ pub struct TopicMetadata {
     pub partitions: Vec<PartitionMetadata>,
     /// Kafka's code for the topic, or 0.
     pub error: i16,
-    available: usize,
+    /// The numbers of the partitions that have a leader.
+    leading: Vec<i32>,
 }
 
 impl TopicMetadata {
@@ -64,8 +84,8 @@ impl TopicMetadata {
         partitions: Vec<PartitionMetadata>,
         error: i16,
     ) -> TopicMetadata {
-        let available = partitions.iter().filter(|partition| partition.leader >= 0).count();
-        TopicMetadata { name, id, partitions, error, available }
+        let leading = leading(&partitions);
+        TopicMetadata { name, id, partitions, error, leading }
     }
 
     /// A partition by number.
@@ -77,15 +97,45 @@ impl TopicMetadata {
     pub(super) fn lead(&mut self, number: i32, leader: i32, leader_epoch: i32) {
         let slot = usize::try_from(number).ok().and_then(|at| self.partitions.get_mut(at));
         let Some(partition) = slot else { return };
-        self.available += usize::from(leader >= 0);
-        self.available -= usize::from(partition.leader >= 0);
         *partition = PartitionMetadata { leader, leader_epoch, error: 0, ..*partition };
+        self.leading = leading(&self.partitions);
     }
 
     /// How many partitions have a leader.
     pub fn available(&self) -> usize {
-        self.available
+        self.leading.len()
     }
+
+    /// A partition that records may go to, by a number that may be of any size: one with a leader,
+    /// any where no partition has one. 0 if there is none at all.
+    pub fn candidate(&self, number: u64) -> i32 {
+        let remainder = |count: usize| match count {
+            0 => 0,
+            count => number % count as u64,
+        };
+        let leading = usize::try_from(remainder(self.leading.len())).ok();
+        let among_all = || i32::try_from(remainder(self.partitions.len())).unwrap_or(0);
+        leading.and_then(|at| self.leading.get(at)).copied().unwrap_or_else(among_all)
+    }
+
+    /// All partitions as users see them, by number.
+    pub fn infos(&self) -> Vec<PartitionInfo> {
+        let partitions = self.partitions.iter().zip(0..);
+        let infos = partitions.map(|(partition, index)| PartitionInfo {
+            partition: index,
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replicas,
+            in_sync: partition.in_sync,
+            reserved: 0,
+        });
+        infos.collect()
+    }
+}
+
+fn leading(partitions: &[PartitionMetadata]) -> Vec<i32> {
+    let numbered = (0..).zip(partitions);
+    numbered.filter(|(_, partition)| partition.leader >= 0).map(|(number, _)| number).collect()
 }
 
 /// What callers look topics up in.

@@ -17,7 +17,7 @@ mod interest;
 mod merge;
 mod state;
 
-pub use cluster::{Cluster, Node, PartitionMetadata, TopicMetadata};
+pub use cluster::{Cluster, Node, PartitionInfo, PartitionMetadata, TopicMetadata};
 pub use state::{Changes, LeaderUpdate, MetadataConfig, MetadataRequestSpec};
 
 use crate::clock::Instant;

@@ -1,5 +1,5 @@
 //! The sticky partition of a topic: where its records without a key go, a batch's worth of bytes at
-//! a time (KIP-480, KIP-794).
+//! a time (KIP-794), or a batch at a time (KIP-480).
 //!
 //! Any number of sending threads. The partition and the bytes it got are one atomic word, so that a
 //! record costs a load and a compare-and-swap; a lock is taken only to switch, once per
@@ -12,24 +12,52 @@
 //! A thread whose partition was switched away while it appended has added to the old run; those
 //! bytes are not counted, which unbalances by at most one record per thread and switch.
 //!
-//! The next partition is drawn from a shuffled bag of all available ones that is refilled when
-//! empty. Independent draws would be as random, but with a thousand runs over a dozen partitions
-//! they leave the fullest 10 to 25 percent above the emptiest; the bag leaves one run.
+//! The next partition is drawn from a shuffled bag, in which each has as many places as it has a
+//! [share](super::load) in so many runs. What is over of a share counts for the next bag.
+//! Independent draws would be as random, but with a thousand runs over a dozen partitions they
+//! leave the fullest 10 to 25 percent above the emptiest; the bag leaves one run.
 
+use super::load::{Place, Survey, shares};
 use crate::metadata::TopicMetadata;
 use crate::rng::Rng;
 use crate::sync::lock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A bag is for so many runs at most: then the queues are looked at again.
+const LARGEST_BAG: usize = 64;
+
+/// When a topic moves on to another partition, and to which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sticking {
+    /// After `batch.size` bytes, to each as often as to the others.
+    Evenly,
+    /// After as many, by load and rack.
+    ByLoad,
+    /// When a record would open another batch (KIP-480).
+    UntilBatchIsFull,
+}
+
 /// The sticky partition of one topic.
 #[derive(Debug)]
 pub struct StickyPartitionCache {
     state: AtomicU64,
-    /// Partitions still to come in this round, next one last. Whoever changes the partition holds
-    /// it.
-    bag: Mutex<Vec<i32>>,
+    /// Whoever changes the partition holds it.
+    bag: Mutex<Bag>,
     run_bytes: u64,
+    sticking: Sticking,
+}
+
+/// Partitions that are still to come.
+#[derive(Debug, Default)]
+struct Bag {
+    /// The next one last.
+    drawn: Vec<i32>,
+    /// By number: runs that a partition has a right to and that were in no bag yet.
+    credits: Vec<f64>,
+    /// Memory for what a bag is made of.
+    places: Vec<Place>,
+    shares: Vec<f64>,
 }
 
 /// What the atomic word says.
@@ -56,24 +84,26 @@ impl Sticky {
 
 impl StickyPartitionCache {
     /// For a topic whose batches hold `batch_size` bytes.
-    pub fn new(batch_size: usize) -> StickyPartitionCache {
+    pub fn new(batch_size: usize, sticking: Sticking) -> StickyPartitionCache {
         // Twice this must fit the word's half.
         let run_bytes = u64::try_from(batch_size).unwrap_or(u64::MAX).clamp(1, i32::MAX as u64);
         StickyPartitionCache {
             state: AtomicU64::new(Sticky::UNSET.pack()),
-            bag: Mutex::new(Vec::new()),
+            bag: Mutex::default(),
             run_bytes,
+            sticking,
         }
     }
 
     /// The partition for a record without a key: the sticky one, or a new one if there is none yet
     /// or it has lost its leader while others have one. `topic` has at least one partition.
-    pub fn peek(&self, topic: &TopicMetadata, rng: &Rng) -> i32 {
+    #[inline]
+    pub fn peek(&self, topic: &TopicMetadata, survey: &dyn Survey, rng: &Rng) -> i32 {
         let sticky = Sticky::unpack(self.state.load(Ordering::Relaxed));
         if is_candidate(topic, sticky.partition) {
             return sticky.partition;
         }
-        self.switch(topic, rng, |sticky| !is_candidate(topic, sticky.partition))
+        self.switch(topic, survey, rng, |sticky| !is_candidate(topic, sticky.partition))
     }
 
     #[cfg(test)]
@@ -93,8 +123,15 @@ impl StickyPartitionCache {
         bytes: usize,
         batch_full: bool,
         topic: &TopicMetadata,
+        survey: &dyn Survey,
         rng: &Rng,
     ) {
+        if self.sticking == Sticking::UntilBatchIsFull {
+            if batch_full && bytes == 0 {
+                self.switch(topic, survey, rng, |sticky| sticky.partition == partition);
+            }
+            return;
+        }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let counted = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let sticky = Sticky::unpack(word);
@@ -104,7 +141,7 @@ impl StickyPartitionCache {
         let Ok(before) = counted else { return };
         let total = u64::from(Sticky::unpack(before).bytes.saturating_add(bytes));
         if self.is_over(total, batch_full) {
-            self.switch(topic, rng, |sticky| {
+            self.switch(topic, survey, rng, |sticky| {
                 sticky.partition == partition && self.is_over(sticky.bytes.into(), batch_full)
             });
         }
@@ -116,13 +153,21 @@ impl StickyPartitionCache {
 
     /// Chooses the next partition, unless another thread has done so and `wanted` no longer holds;
     /// the sticky one after.
-    fn switch(&self, topic: &TopicMetadata, rng: &Rng, wanted: impl Fn(Sticky) -> bool) -> i32 {
+    #[cold]
+    fn switch(
+        &self,
+        topic: &TopicMetadata,
+        survey: &dyn Survey,
+        rng: &Rng,
+        wanted: impl Fn(Sticky) -> bool,
+    ) -> i32 {
         let mut bag = lock(&self.bag);
         let sticky = Sticky::unpack(self.state.load(Ordering::Relaxed));
         if !wanted(sticky) {
             return sticky.partition;
         }
-        let partition = draw(&mut bag, topic, rng, sticky.partition);
+        let survey = (self.sticking == Sticking::ByLoad).then_some(survey);
+        let partition = bag.draw(topic, survey, rng, sticky.partition);
         // Others may still count bytes for the run that ends here; they go with it.
         self.state.store(Sticky { partition, bytes: 0 }.pack(), Ordering::Relaxed);
         partition
@@ -134,39 +179,82 @@ fn is_candidate(topic: &TopicMetadata, partition: i32) -> bool {
     topic.partition(partition).is_some_and(|p| p.leader >= 0 || topic.available() == 0)
 }
 
-fn draw(bag: &mut Vec<i32>, topic: &TopicMetadata, rng: &Rng, current: i32) -> i32 {
-    while let Some(partition) = bag.pop() {
-        if is_candidate(topic, partition) {
-            return partition;
+impl Bag {
+    fn draw(
+        &mut self,
+        topic: &TopicMetadata,
+        survey: Option<&dyn Survey>,
+        rng: &Rng,
+        current: i32,
+    ) -> i32 {
+        // What was drawn before its leader went, or became slow.
+        let is_slow = |partition: i32| {
+            let leader = topic.partition(partition).map_or(-1, |partition| partition.leader);
+            survey.is_some_and(|survey| survey.is_slow(leader))
+        };
+        while let Some(partition) = self.drawn.pop() {
+            if is_candidate(topic, partition) && !is_slow(partition) {
+                return partition;
+            }
         }
+        self.fill(topic, survey, rng);
+        // Not the same one twice: its first run may just have filled that broker's window.
+        if let Some(others) = self.drawn.len().checked_sub(1)
+            && others > 0
+            && self.drawn.last() == Some(&current)
+        {
+            self.drawn.swap(others, usize::try_from(rng.below(others as u64)).unwrap_or(0));
+        }
+        self.drawn.pop().unwrap_or(0)
     }
-    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-    bag.extend((0..count).filter(|partition| is_candidate(topic, *partition)));
-    let mut local = fastrand::Rng::with_seed(rng.below(u64::MAX));
-    local.shuffle(bag);
-    // Not the same one twice: its first run may just have filled that broker's window.
-    if let Some(others) = bag.len().checked_sub(1)
-        && others > 0
-        && bag.last() == Some(&current)
-    {
-        bag.swap(others, local.usize(..others));
+
+    fn fill(&mut self, topic: &TopicMetadata, survey: Option<&dyn Survey>, rng: &Rng) {
+        let Bag { drawn, credits, places, shares: wanted } = self;
+        places.clear();
+        if let Some(survey) = survey {
+            survey.places(places);
+        }
+        shares(topic, places, wanted);
+        let mut local = fastrand::Rng::with_seed(rng.below(u64::MAX));
+        credits.resize_with(wanted.len(), || local.f64());
+        let among = wanted.iter().filter(|share| **share > 0.0).count();
+        let total: f64 = wanted.iter().sum();
+        // Rounds in which nobody gets a whole run are few: everybody's credit grows.
+        while drawn.is_empty() && total > 0.0 {
+            let runs = among.min(LARGEST_BAG) as f64;
+            for (partition, (credit, share)) in (0..).zip(credits.iter_mut().zip(&*wanted)) {
+                *credit += runs * share / total;
+                while *credit >= 1.0 {
+                    *credit -= 1.0;
+                    drawn.push(partition);
+                }
+            }
+        }
+        local.shuffle(drawn);
     }
-    bag.pop().unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::PartitionMetadata;
+    use crate::partitioner::testing::topic;
     use std::collections::BTreeSet;
 
     const BATCH: usize = 131_072;
 
-    fn topic(leaders: &[i32]) -> TopicMetadata {
-        let partitions = leaders
-            .iter()
-            .map(|leader| PartitionMetadata { leader: *leader, ..Default::default() });
-        TopicMetadata::new("t".into(), [1; 16], partitions.collect(), 0)
+    /// Nothing waits anywhere, nobody is slow.
+    struct Idle;
+
+    impl Survey for Idle {
+        fn places(&self, _places: &mut Vec<Place>) {}
+
+        fn is_slow(&self, _node: i32) -> bool {
+            false
+        }
+    }
+
+    fn cache(batch_size: usize) -> StickyPartitionCache {
+        StickyPartitionCache::new(batch_size, Sticking::ByLoad)
     }
 
     /// Partitions with batches as the accumulator keeps them: bytes in the open batch, closed at
@@ -205,14 +293,14 @@ mod tests {
     /// Max/min bytes.
     fn balance(partitions: usize, sizes: std::ops::Range<usize>, linger_every: usize) -> f64 {
         let topic = topic(&vec![1; partitions]);
-        let (cache, rng) = (StickyPartitionCache::new(BATCH), Rng::seeded(partitions as u64));
+        let (cache, rng) = (cache(BATCH), Rng::seeded(partitions as u64));
         let mut batches = Batches::new(partitions);
         let mut random = fastrand::Rng::with_seed(3);
         for i in 0..1_000_000 {
-            let partition = cache.peek(&topic, &rng);
+            let partition = cache.peek(&topic, &Idle, &rng);
             let bytes = random.usize(sizes.clone());
             let full = batches.append(partition, bytes);
-            cache.update(partition, bytes, full, &topic, &rng);
+            cache.update(partition, bytes, full, &topic, &Idle, &rng);
             if i % linger_every == 0 {
                 batches.open.fill(0);
             }
@@ -234,86 +322,171 @@ mod tests {
     #[test]
     fn sticks_until_the_batch_is_full() {
         let (topic, rng) = (topic(&[1, 2, 3]), Rng::seeded(1));
-        let cache = StickyPartitionCache::new(1000);
-        let first = cache.peek(&topic, &rng);
-        cache.update(first, 999, true, &topic, &rng);
+        let cache = cache(1000);
+        let first = cache.peek(&topic, &Idle, &rng);
+        cache.update(first, 999, true, &topic, &Idle, &rng);
         assert!(cache.is_current(first), "below batch.size nothing switches");
-        cache.update(first, 1, false, &topic, &rng);
+        cache.update(first, 1, false, &topic, &Idle, &rng);
         assert!(cache.is_current(first), "the last batch has room");
-        cache.update(first, 0, true, &topic, &rng);
+        cache.update(first, 0, true, &topic, &Idle, &rng);
         assert!(!cache.is_current(first), "the deferred switch");
-        let second = cache.peek(&topic, &rng);
+        let second = cache.peek(&topic, &Idle, &rng);
         assert_ne!(first, second);
-        cache.update(second, 1999, false, &topic, &rng);
+        cache.update(second, 1999, false, &topic, &Idle, &rng);
         assert!(cache.is_current(second));
-        cache.update(second, 1, false, &topic, &rng);
+        cache.update(second, 1, false, &topic, &Idle, &rng);
         assert!(!cache.is_current(second), "twice batch.size ends any run");
+    }
+
+    /// Queues of these lengths; the nodes of partitions with `u32::MAX` are slow.
+    struct Queues(Vec<u32>);
+
+    impl Survey for Queues {
+        fn places(&self, places: &mut Vec<Place>) {
+            let place =
+                |queued: &u32| Place { queued: *queued, slow: *queued == u32::MAX, near: false };
+            places.extend(self.0.iter().map(place));
+        }
+
+        fn is_slow(&self, node: i32) -> bool {
+            self.0[node as usize] == u32::MAX
+        }
+    }
+
+    /// How many of so many runs each partition got; partition n is led by node n.
+    fn runs(cache: &StickyPartitionCache, queues: &Queues, count: usize) -> Vec<usize> {
+        let topic = topic(&(0..queues.0.len() as i32).collect::<Vec<_>>());
+        let (rng, mut got) = (Rng::seeded(4), vec![0; queues.0.len()]);
+        for _ in 0..count {
+            let partition = cache.peek(&topic, queues, &rng);
+            got[partition as usize] += 1;
+            cache.update(partition, 1, true, &topic, queues, &rng);
+        }
+        got
+    }
+
+    #[test]
+    fn a_longer_queue_gets_fewer_runs_in_proportion() {
+        for (queues, shares) in
+            [(vec![0, 3, 1], vec![4, 1, 3]), (vec![5, 0, 3, 0, 1], vec![1, 6, 3, 6, 5])]
+        {
+            let rounds = 100;
+            let total: usize = shares.iter().sum();
+            let got = runs(&cache(1), &Queues(queues.clone()), rounds * total);
+            for (got, share) in got.iter().zip(&shares) {
+                assert!(got.abs_diff(rounds * share) <= 2, "{queues:?}: {got:?}");
+            }
+            let evenly = StickyPartitionCache::new(1, Sticking::Evenly);
+            let count = rounds * queues.len();
+            let got = runs(&evenly, &Queues(queues.clone()), count);
+            assert!(got.iter().all(|got| got.abs_diff(rounds) <= 1), "{queues:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn many_partitions_share_as_few_do() {
+        let queues = Queues((0..1000).map(|partition| partition % 2).collect());
+        let got = runs(&cache(1), &queues, 15_000);
+        let (even, odd): (Vec<usize>, Vec<usize>) = (
+            got.iter().step_by(2).copied().collect(),
+            got.iter().skip(1).step_by(2).copied().collect(),
+        );
+        assert!(even.iter().all(|got| got.abs_diff(20) <= 2), "{even:?}");
+        assert!(odd.iter().all(|got| got.abs_diff(10) <= 2), "{odd:?}");
+    }
+
+    #[test]
+    fn what_was_drawn_before_its_leader_became_slow_is_passed_over() {
+        let cache = cache(1);
+        let first = runs(&cache, &Queues(vec![0; 5]), 2);
+        let mut queues = vec![0; 5];
+        let untouched = (0..5).find(|at| first[*at] == 0 && !cache.is_current(*at as i32)).unwrap();
+        queues[untouched] = u32::MAX;
+        let got = runs(&cache, &Queues(queues), 400);
+        assert_eq!(got[untouched], 0, "{got:?}");
+        let got = runs(&cache, &Queues(vec![u32::MAX; 5]), 400);
+        assert!(got.iter().all(|got| *got > 70), "all are slow: {got:?}");
+    }
+
+    #[test]
+    fn until_a_batch_is_full_bytes_do_not_count() {
+        let (topic, rng) = (topic(&[1, 2, 3]), Rng::seeded(1));
+        let cache = StickyPartitionCache::new(1000, Sticking::UntilBatchIsFull);
+        let first = cache.peek(&topic, &Idle, &rng);
+        cache.update(first, 5000, false, &topic, &Idle, &rng);
+        cache.update(first, 5000, true, &topic, &Idle, &rng);
+        assert!(cache.is_current(first), "no record has asked for another batch");
+        cache.update(first, 0, true, &topic, &Idle, &rng);
+        assert!(!cache.is_current(first));
+        let second = cache.peek(&topic, &Idle, &rng);
+        cache.update(first, 0, true, &topic, &Idle, &rng);
+        assert!(cache.is_current(second), "another thread's news of the one before");
     }
 
     #[test]
     fn a_straggler_does_not_count_for_the_next_run() {
         let (topic, rng) = (topic(&[1, 2, 3]), Rng::seeded(1));
-        let cache = StickyPartitionCache::new(1000);
-        let first = cache.peek(&topic, &rng);
-        cache.update(first, 1000, true, &topic, &rng);
-        let second = cache.peek(&topic, &rng);
-        cache.update(first, 5000, true, &topic, &rng);
+        let cache = cache(1000);
+        let first = cache.peek(&topic, &Idle, &rng);
+        cache.update(first, 1000, true, &topic, &Idle, &rng);
+        let second = cache.peek(&topic, &Idle, &rng);
+        cache.update(first, 5000, true, &topic, &Idle, &rng);
         assert!(cache.is_current(second));
-        cache.update(second, 999, true, &topic, &rng);
+        cache.update(second, 999, true, &topic, &Idle, &rng);
         assert!(cache.is_current(second));
     }
 
     #[test]
     fn leaderless_partitions_are_passed_over_while_others_lead() {
         let rng = Rng::seeded(5);
-        let cache = StickyPartitionCache::new(1);
+        let cache = cache(1);
         let some = topic(&[-1, 4, -1, 4]);
         for _ in 0..100 {
-            let partition = cache.peek(&some, &rng);
+            let partition = cache.peek(&some, &Idle, &rng);
             assert!([1, 3].contains(&partition), "{partition}");
-            cache.update(partition, 1, true, &some, &rng);
+            cache.update(partition, 1, true, &some, &Idle, &rng);
         }
-        let lost = cache.peek(&some, &rng);
+        let lost = cache.peek(&some, &Idle, &rng);
         let mut leaders = [-1, 4, -1, 4];
         leaders[lost as usize] = -1;
-        assert_ne!(cache.peek(&topic(&leaders), &rng), lost, "its leader has gone");
+        assert_ne!(cache.peek(&topic(&leaders), &Idle, &rng), lost, "its leader has gone");
         let none = topic(&[-1, -1, -1, -1]);
         let seen: BTreeSet<_> = (0..16)
             .map(|_| {
-                let partition = cache.peek(&none, &rng);
-                cache.update(partition, 1, true, &none, &rng);
+                let partition = cache.peek(&none, &Idle, &rng);
+                cache.update(partition, 1, true, &none, &Idle, &rng);
                 partition
             })
             .collect();
         assert_eq!(seen.len(), 4, "with no leader at all every partition takes records");
         let one = topic(&[-1, 7, -1, -1]);
         for _ in 0..4 {
-            assert_eq!(cache.peek(&one, &rng), 1);
-            cache.update(1, 1, true, &one, &rng);
+            assert_eq!(cache.peek(&one, &Idle, &rng), 1);
+            cache.update(1, 1, true, &one, &Idle, &rng);
         }
     }
 
     #[test]
     fn a_topic_that_shrank_or_grew_is_followed() {
         let rng = Rng::seeded(5);
-        let cache = StickyPartitionCache::new(1);
+        let cache = cache(1);
         let five = topic(&[1; 5]);
-        while cache.peek(&five, &rng) != 4 {
-            cache.update(cache.peek(&five, &rng), 1, true, &five, &rng);
+        while cache.peek(&five, &Idle, &rng) != 4 {
+            cache.update(cache.peek(&five, &Idle, &rng), 1, true, &five, &Idle, &rng);
         }
         let two = topic(&[1; 2]);
         let seen: BTreeSet<_> = (0..10)
             .map(|_| {
-                let partition = cache.peek(&two, &rng);
-                cache.update(partition, 1, true, &two, &rng);
+                let partition = cache.peek(&two, &Idle, &rng);
+                cache.update(partition, 1, true, &two, &Idle, &rng);
                 partition
             })
             .collect();
         assert_eq!(seen, BTreeSet::from([0, 1]));
         let seen: BTreeSet<_> = (0..10)
             .map(|_| {
-                let partition = cache.peek(&five, &rng);
-                cache.update(partition, 1, true, &five, &rng);
+                let partition = cache.peek(&five, &Idle, &rng);
+                cache.update(partition, 1, true, &five, &Idle, &rng);
                 partition
             })
             .collect();
@@ -325,7 +498,7 @@ mod tests {
         let topic = topic(&[1; 4]);
         let mut firsts = [0; 4];
         for seed in 0..4000 {
-            firsts[StickyPartitionCache::new(1).peek(&topic, &Rng::seeded(seed)) as usize] += 1;
+            firsts[cache(1).peek(&topic, &Idle, &Rng::seeded(seed)) as usize] += 1;
         }
         assert!(firsts.iter().all(|n| (850..1150).contains(n)), "{firsts:?}");
     }
@@ -334,9 +507,9 @@ mod tests {
     fn sizes_at_the_border_do_not_overflow() {
         let (topic, rng) = (topic(&[1, 2]), Rng::seeded(1));
         for size in [0, i32::MAX as usize, usize::MAX] {
-            let cache = StickyPartitionCache::new(size);
-            let first = cache.peek(&topic, &rng);
-            cache.update(first, usize::MAX, false, &topic, &rng);
+            let cache = cache(size);
+            let first = cache.peek(&topic, &Idle, &rng);
+            cache.update(first, usize::MAX, false, &topic, &Idle, &rng);
             assert!(!cache.is_current(first), "{size}");
         }
     }
@@ -344,15 +517,15 @@ mod tests {
     #[test]
     fn threads_share_a_run() {
         let topic = topic(&[1; 6]);
-        let (cache, rng) = (StickyPartitionCache::new(10_000), Rng::seeded(9));
+        let (cache, rng) = (cache(10_000), Rng::seeded(9));
         let totals: [AtomicU64; 6] = Default::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..100_000 {
-                        let partition = cache.peek(&topic, &rng);
+                        let partition = cache.peek(&topic, &Idle, &rng);
                         totals[partition as usize].fetch_add(100, Ordering::Relaxed);
-                        cache.update(partition, 100, true, &topic, &rng);
+                        cache.update(partition, 100, true, &topic, &Idle, &rng);
                     }
                 });
             }

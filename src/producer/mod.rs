@@ -10,6 +10,7 @@
 mod end;
 #[cfg(test)]
 mod panics;
+mod partition;
 mod send;
 mod threads;
 mod topics;
@@ -17,6 +18,7 @@ mod topics;
 mod unstarted;
 mod wait;
 
+pub use crate::metadata::PartitionInfo;
 pub use send::Receipt;
 #[cfg(all(test, feature = "mock", not(loom)))]
 pub(crate) use threads::Outside;
@@ -31,12 +33,14 @@ use crate::delivery::{Delivery, DeliveryMode, DeliveryQueue, reentry};
 use crate::error::{Error, Result, status};
 use crate::log::{Level, LogQueue, LogSink, Logger};
 use crate::metadata::Metadata;
+use crate::partitioner::Partitioner;
 use crate::rng::Rng;
 use crate::sender::Control;
 use crate::sync::{Latch, Signal, lock};
 use crossbeam::channel::Sender as Outbox;
+use partition::Choosing;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use topics::Topics;
@@ -48,6 +52,8 @@ pub struct Options {
     pub delivery: DeliveryMode,
     /// Where log lines up to a level go.
     pub log: Option<(Level, Arc<dyn LogSink>)>,
+    /// What chooses partitions in place of `partitioner.class`.
+    pub partitioner: Option<Arc<dyn Partitioner>>,
 }
 
 /// Numbers as of one moment: `accepted == acknowledged + failed + pending`.
@@ -65,21 +71,6 @@ pub struct Counters {
     pub buffered_bytes: u64,
     /// `buffer.memory`.
     pub buffer_limit_bytes: u64,
-}
-
-/// One partition of a topic, as the cluster described it last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Its number.
-    pub partition: i32,
-    /// The leader's node id, or -1.
-    pub leader: i32,
-    /// The leader's epoch, or -1.
-    pub leader_epoch: i32,
-    /// How many replicas it has.
-    pub replicas: i32,
-    /// How many of them are in sync.
-    pub in_sync: i32,
 }
 
 /// A producer's states; they only go forward.
@@ -100,10 +91,13 @@ pub(crate) struct Shared {
     metadata: Arc<Metadata>,
     deliveries: Arc<DeliveryQueue>,
     topics: Topics,
+    choosing: Choosing,
     control: Outbox<Control>,
     next_sync_id: AtomicU64,
     network_done: Latch,
     callback_done: Latch,
+    /// There is, or was, a producer of whose end the user's code has to learn.
+    started: AtomicBool,
 }
 
 /// A producer. Any thread may call any method.
@@ -117,14 +111,18 @@ impl Producer {
     /// problem that fits.
     pub fn new(config: &ProducerConfig, options: Options) -> Result<Producer> {
         let signal = Arc::new(Signal::default());
-        let logs = options
-            .log
-            .map(|(level, sink)| (level, Arc::new(LogQueue::new(sink, Arc::clone(&signal)))));
+        let logs = options.log.clone();
+        let logs =
+            logs.map(|(level, sink)| (level, Arc::new(LogQueue::new(sink, Arc::clone(&signal)))));
         let logger = match &logs {
             Some((level, queue)) => Logger::new(*level, Arc::clone(queue) as Arc<dyn LogSink>),
             None => Logger::none(),
         };
-        let settings = config.settings().map_err(|problems| {
+        let settings = config.settings().and_then(|settings| match options.partitioner {
+            Some(_) => settings.with_own_partitioner(config),
+            None => Ok(settings),
+        });
+        let settings = settings.map_err(|problems| {
             for problem in &problems {
                 logger.log(Level::Error, "config", || problem.message.to_string());
             }
@@ -139,7 +137,8 @@ impl Producer {
             logger.log(Level::Info, "config", || note.clone());
         }
         let log_queue = logs.map(|(_, queue)| queue);
-        threads::start(settings, options.delivery, log_queue, signal, logger)
+        let Options { delivery, partitioner, .. } = options;
+        threads::start(settings, delivery, partitioner, log_queue, signal, logger)
     }
 
     /// Numbers as of now.
@@ -175,16 +174,7 @@ impl Producer {
         shared.check_open()?;
         let mut wait = shared.wait_for(timeout);
         let metadata = shared.topic_metadata(topic, &mut wait)?;
-        let partitions = metadata.partitions.iter().zip(0..);
-        Ok(partitions
-            .map(|(partition, index)| PartitionInfo {
-                partition: index,
-                leader: partition.leader,
-                leader_epoch: partition.leader_epoch,
-                replicas: partition.replicas,
-                in_sync: partition.in_sync,
-            })
-            .collect())
+        Ok(metadata.infos())
     }
 }
 
@@ -200,6 +190,16 @@ impl Drop for Producer {
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The last of application and threads is gone: nobody calls the user's code any more.
+        if let Some(own) = self.choosing.own.take_if(|_| *self.started.get_mut()) {
+            let _inside = reentry::enter_in_a_send();
+            own.close();
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::accumulator::times::own_deadline;
 use crate::clock::Reading;
 use crate::delivery::reentry;
 use crate::error::{Error, RETRIABLE, Result, status};
-use crate::partitioner::partition_for_key;
 use crate::record::ProducerRecord;
 use crate::sender::Control;
 use std::sync::Arc;
@@ -65,6 +64,9 @@ impl Producer {
     fn send_within(&self, record: &ProducerRecord<'_>, budget: Duration) -> Result<()> {
         self.shared.check_open()?;
         let reading = self.shared.clock.reading();
+        if self.shared.choosing.asks_first() {
+            return self.shared.ask_and_send(record, reading, &mut Wait::new(reading.mono, budget));
+        }
         if self.shared.append_if_room(record, reading) {
             return Ok(());
         }
@@ -93,6 +95,14 @@ impl Producer {
                 Some(Ok(record)) => record,
             };
             let reading = self.shared.clock.reading();
+            if self.shared.choosing.asks_first() {
+                // One by one: what is asked may be the user's code, and there is a lock on a run.
+                if let Err(error) = self.shared.ask_and_send(&record, reading, &mut wait) {
+                    return (accepted, Err(error));
+                }
+                accepted += 1;
+                continue;
+            }
             let appended;
             (appended, next) = self.shared.append_run(record, &mut records, reading);
             accepted += appended;
@@ -113,6 +123,7 @@ impl Producer {
         let reading = shared.clock.reading();
         let mut wait = shared.wait_for(timeout);
         wait.check("the record's outcome")?;
+        let record = &shared.with_partition(record, &mut wait)?;
         let timeout = match timeout {
             Timeout::Default if record.timeout_ms > 0 => {
                 Duration::from_millis(record.timeout_ms.into())
@@ -172,9 +183,24 @@ impl Shared {
         appended.is_some()
     }
 
-    /// The same for the first of several records and those behind it that go to the same partition,
-    /// under one lock. Gives how many were appended, and the one that was looked at beyond those,
-    /// unless it is the first.
+    /// For partitioners that are asked first: asks, and appends.
+    #[cold]
+    fn ask_and_send(
+        &self,
+        record: &ProducerRecord<'_>,
+        reading: Reading,
+        wait: &mut Wait,
+    ) -> Result<()> {
+        let record = self.with_partition(record, wait)?;
+        if self.append_if_room(&record, reading) {
+            return Ok(());
+        }
+        self.append(&record, reading, wait, None)
+    }
+
+    /// The same as [`Shared::append_if_room`] for the first of several records and those behind it
+    /// that go to the same partition, under one lock. Gives how many were appended, and the one
+    /// that was looked at beyond those, unless it is the first.
     fn append_run<'a>(
         &self,
         first: ProducerRecord<'a>,
@@ -205,12 +231,6 @@ impl Shared {
             Some((LONGEST_RUN, Some(Ok(record))))
         });
         run.unwrap_or((0, None))
-    }
-
-    #[inline]
-    fn count_sticky(&self, topic: &Resolved, index: i32, pushed: Pushed) {
-        let Pushed { bytes, batch_full } = pushed;
-        topic.topic.sticky.update(index, bytes, batch_full, &topic.metadata, &self.rng);
     }
 
     #[cold]
@@ -342,20 +362,6 @@ impl Shared {
                 // The old one is kept until now: it held the memory that was granted.
                 Attempt::NoMemory(next, at) => (waiting, index) = (next, at),
             }
-        }
-    }
-
-    /// The record's partition, and whether the sticky partitioner chose it.
-    #[inline]
-    fn choose(&self, topic: &Resolved, record: &ProducerRecord<'_>) -> (i32, bool) {
-        if let Some(partition) = record.partition {
-            return (partition, false);
-        }
-        match record.key {
-            Some(key) if !self.settings.partitioner_ignore_keys => {
-                (partition_for_key(key, topic.partitions.len()), false)
-            }
-            Some(_) | None => (topic.topic.sticky.peek(&topic.metadata, &self.rng), true),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! deliveries and log lines. A panic on the network thread ends it: every pending record is
 //! reported with PANIC, and the producer is fatal.
 
+use super::partition::Choosing;
 use super::topics::Topics;
 use super::{CLOSED, OPEN, PANICKED, Producer, Shared};
 use crate::accumulator::RecordAccumulator;
@@ -16,11 +17,12 @@ use crate::metadata::{Metadata, MetadataConfig};
 use crate::network::{
     NetworkClient, NetworkConfig, Resolver, Selectable, Selector, SystemResolver,
 };
+use crate::partitioner::{Availability, Partitioner};
 use crate::rng::Rng;
 use crate::sender::{Parts, Sender};
 use crate::sync::{Latch, Signal, Wake, lock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
@@ -45,6 +47,7 @@ pub(crate) struct Outside<S: Selectable> {
 pub(super) fn start(
     settings: Settings,
     mode: DeliveryMode,
+    partitioner: Option<Arc<dyn Partitioner>>,
     logs: Option<Arc<LogQueue>>,
     signal: Arc<Signal>,
     logger: Logger,
@@ -56,7 +59,7 @@ pub(super) fn start(
         resolver: Box::new(SystemResolver::new(selector.waker())),
         selector,
     };
-    let (producer, sender) = assemble(settings, mode, logs, signal, &logger, outside)?;
+    let (producer, sender) = assemble(settings, mode, partitioner, logs, signal, &logger, outside)?;
     let shared = Arc::clone(&producer.shared);
     let started = start_callback_thread(&shared).and_then(|callback| {
         lock(&producer.threads).extend(callback);
@@ -65,6 +68,7 @@ pub(super) fn start(
     match started {
         Ok(thread) => {
             lock(&producer.threads).push(thread);
+            shared.started.store(true, Ordering::Relaxed);
             Ok(producer)
         }
         Err(error) => {
@@ -81,6 +85,7 @@ pub(super) fn start(
 pub(super) fn assemble<S: Selectable>(
     settings: Settings,
     mode: DeliveryMode,
+    partitioner: Option<Arc<dyn Partitioner>>,
     logs: Option<Arc<LogQueue>>,
     signal: Arc<Signal>,
     logger: &Logger,
@@ -104,6 +109,7 @@ pub(super) fn assemble<S: Selectable>(
     metadata.set_waker(waker);
     let (control, messages) = crossbeam::channel::unbounded();
     let settings = Arc::new(settings);
+    let availability = Arc::new(Availability::default());
     let sender = Sender::new(Parts {
         settings: Arc::clone(&settings),
         clock: clock.clone(),
@@ -111,6 +117,7 @@ pub(super) fn assemble<S: Selectable>(
         logger: logger.clone(),
         accumulator: Arc::clone(&accumulator),
         metadata: Arc::clone(&metadata),
+        availability: Arc::clone(&availability),
         deliveries: Arc::clone(&deliveries),
         client,
         control: messages,
@@ -118,6 +125,7 @@ pub(super) fn assemble<S: Selectable>(
     let shared = Arc::new(Shared {
         id: PRODUCERS.fetch_add(1, Ordering::Relaxed),
         state: AtomicU8::new(OPEN),
+        choosing: Choosing::new(&settings.partitioning, partitioner, availability),
         settings,
         clock,
         rng,
@@ -129,6 +137,7 @@ pub(super) fn assemble<S: Selectable>(
         next_sync_id: AtomicU64::new(1),
         network_done: Latch::default(),
         callback_done: Latch::default(),
+        started: AtomicBool::new(false),
     });
     Ok((Producer { shared, threads: Mutex::new(Vec::new()) }, sender))
 }

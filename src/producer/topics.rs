@@ -6,8 +6,8 @@ use super::Shared;
 use super::wait::Wait;
 use crate::accumulator::front::Partition;
 use crate::error::{Error, RETRIABLE, Result, status};
-use crate::metadata::{TopicMetadata, TopicState};
-use crate::partitioner::StickyPartitionCache;
+use crate::metadata::{PartitionInfo, TopicMetadata, TopicState};
+use crate::partitioner::{StickyPartitionCache, Turns};
 use crate::record::check_topic;
 use crate::sync::lock;
 use crossbeam::sync::ShardedLock;
@@ -20,8 +20,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct Topic {
     pub name: Arc<str>,
     pub sticky: StickyPartitionCache,
+    pub turns: Turns,
+    /// Only with a partitioner of the user's.
+    shown: Mutex<Option<Shown>>,
     /// By number. Only grows: a partition that vanishes keeps what is queued for it.
     partitions: Mutex<Arc<[Arc<Partition>]>>,
+}
+
+/// What a partitioner of the user's is shown of a topic, and the metadata that it was made of.
+struct Shown {
+    of: Arc<TopicMetadata>,
+    infos: Arc<[PartitionInfo]>,
 }
 
 /// All topics in use.
@@ -36,6 +45,8 @@ pub(super) struct Resolved {
     pub topic: Arc<Topic>,
     pub metadata: Arc<TopicMetadata>,
     pub partitions: Arc<[Arc<Partition>]>,
+    /// The partitions as the user's partitioner sees them, if there is one.
+    pub infos: Option<Arc<[PartitionInfo]>>,
 }
 
 thread_local! {
@@ -71,7 +82,12 @@ impl Topics {
         let topic = map.entry(Arc::clone(name)).or_insert_with(|| {
             Arc::new(Topic {
                 name: Arc::clone(name),
-                sticky: StickyPartitionCache::new(shared.settings.batch_size),
+                sticky: StickyPartitionCache::new(
+                    shared.settings.batch_size,
+                    shared.choosing.sticking,
+                ),
+                turns: Turns::new(shared.rng.below(u64::MAX)),
+                shown: Mutex::default(),
                 partitions: Mutex::new(Arc::from([])),
             })
         });
@@ -99,6 +115,22 @@ impl Topic {
     }
 }
 
+impl Topic {
+    /// The partitions of this metadata as the user's partitioner sees them: made once per change,
+    /// for all threads.
+    fn infos(&self, metadata: &Arc<TopicMetadata>) -> Arc<[PartitionInfo]> {
+        let mut shown = lock(&self.shown);
+        if let Some(shown) = &*shown
+            && Arc::ptr_eq(&shown.of, metadata)
+        {
+            return Arc::clone(&shown.infos);
+        }
+        let infos: Arc<[PartitionInfo]> = Arc::from(metadata.infos());
+        *shown = Some(Shown { of: Arc::clone(metadata), infos: Arc::clone(&infos) });
+        infos
+    }
+}
+
 impl Shared {
     /// Runs `f` if the topic is this thread's last one; `None` if it is not, or `f` gives that.
     #[inline(always)]
@@ -122,8 +154,8 @@ impl Shared {
         wait: &mut Wait,
         f: impl FnOnce(&Resolved, &mut Wait) -> Result<T>,
     ) -> Result<T> {
-        // While it is out, a send inside the user's code (a partitioner of theirs) does not find it,
-        // goes the long way, and is refused there.
+        // While it is out, a send inside the user's code (a partitioner's) does not find it, goes
+        // the long way, and is refused there.
         let last = LAST.try_with(|last| last.take()).ok().flatten();
         let resolved = match last {
             Some(resolved) if resolved.is(self, name) => resolved,
@@ -141,7 +173,8 @@ impl Shared {
         let metadata = self.topic_metadata(name, wait)?;
         let topic = self.topics.topic(self, &metadata.name);
         let partitions = topic.partitions(self, &metadata);
-        Ok(Resolved { producer: self.id, version, topic, metadata, partitions })
+        let infos = self.choosing.own.is_some().then(|| topic.infos(&metadata));
+        Ok(Resolved { producer: self.id, version, topic, metadata, partitions, infos })
     }
 
     /// A topic's metadata, waiting for it within `wait`.

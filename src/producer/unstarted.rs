@@ -32,7 +32,7 @@ impl Producer {
             first.unwrap_or_else(|| Error::new(crate::error::status::INVALID_CONFIG, "unknown"))
         })?;
         let signal = Arc::new(Signal::default());
-        let (producer, sender) = assemble(settings, mode, None, signal, logger, outside)?;
+        let (producer, sender) = assemble(settings, mode, None, None, signal, logger, outside)?;
         let roles = Roles { shared: Arc::clone(&producer.shared) };
         if !roles.has_callbacks() {
             roles.shared.callback_done.set();

@@ -5,6 +5,7 @@
 //! pass (`run_once`): control messages, inbox, deadlines, metadata, drain by node, poll, events.
 //! Kafka's own names: `Sender.runOnce`, `sendProducerData`.
 
+mod availability;
 mod cluster;
 mod control;
 mod cut;
@@ -32,9 +33,11 @@ use crate::metadata::Metadata;
 use crate::network::{
     ClientEvent, ClientRequest, ErrorKind, NetworkClient, NetworkError, Selectable,
 };
+use crate::partitioner::Availability;
 use crate::protocol::api::ApiKey;
 use crate::rng::Rng;
 use crate::sync::trip::trip;
+use availability::Awaited;
 use bytes::Bytes;
 use cluster::{Nodes, bootstrap_nodes, leader_of};
 use crossbeam::channel::Receiver;
@@ -64,6 +67,8 @@ pub struct Parts<S: Selectable> {
     pub accumulator: Arc<RecordAccumulator>,
     /// The cluster.
     pub metadata: Arc<Metadata>,
+    /// Where callers learn which leaders take nothing.
+    pub availability: Arc<Availability>,
     /// Where outcomes go.
     pub deliveries: Arc<DeliveryQueue>,
     /// Connections.
@@ -83,6 +88,7 @@ pub struct Sender<S: Selectable> {
     /// The answers of metadata after which partitions without leader were asked for last.
     metadata_answers: u64,
     producer_id: ProducerId,
+    awaited: Awaited,
     /// Whom the client may connect to.
     from_whom: Nodes,
     /// Since when metadata is wanted and does not come.
@@ -115,6 +121,7 @@ impl<S: Selectable> Sender<S> {
         Sender {
             backs,
             producer_id: ProducerId::new(&parts.settings),
+            awaited: Awaited::new(parts.settings.partitioning.availability_timeout),
             parts,
             produces: HashMap::default(),
             metadata_token: None,
@@ -159,6 +166,7 @@ impl<S: Selectable> Sender<S> {
         self.follow_producer_id(now);
         trip("ready");
         self.send_ready(now);
+        self.watch_leaders(now);
         trip("memory");
         self.cut_linger_for_memory(now);
         trip("undecided");
@@ -307,7 +315,8 @@ impl<S: Selectable> Sender<S> {
             .min(metadata)
             .min(producer_id)
             .min(self.trim_at)
-            .min(self.rebootstrap_at());
+            .min(self.rebootstrap_at())
+            .min(self.leaders_due());
         let inbox = self.parts.accumulator.inbox();
         let may_sleep = inbox.prepare_to_wait(deadline) && self.parts.control.is_empty();
         let timeout = match (may_sleep, deadline) {

@@ -113,6 +113,7 @@ impl<S: Selectable> Sender<S> {
         if entries.is_empty() {
             return false;
         }
+        self.awaited.took(node, now);
         // Topics side by side; within one the order of the ready list, which is fair.
         entries.sort_by(|a, b| a.topic().cmp(&b.topic()));
         let produce = self.by_topic(node, entries, now);
