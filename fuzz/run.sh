@@ -2,13 +2,14 @@
 # Fuzzing with libFuzzer: fuzz/run.sh [SECONDS [TARGET...]], by default 60 seconds and all targets.
 #
 # Builds with the stable compiler, instrumented as cargo-fuzz does it, without a sanitizer: what is
-# fuzzed has no unsafe code. Inputs that were found worth keeping stay in fuzz/corpus, the one that
-# made a target fail in fuzz/artifacts; `fuzz/target/*/release/TARGET FILE` runs it again.
+# fuzzed has no unsafe code, but for what the codecs' libraries bring along. Inputs that were found
+# worth keeping stay in fuzz/corpus, the one that made a target fail in fuzz/artifacts;
+# `fuzz/target/*/release/TARGET FILE` runs it again.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
 targets=("${@:2}")
-[ "${#targets[@]}" -gt 0 ] || targets=(responses requests frames record_batch config)
+[ "${#targets[@]}" -gt 0 ] || targets=(responses requests frames record_batch compression config)
 
 # Not instrumented, so not linked with libFuzzer.
 cargo run --quiet --locked --bin seeds -- corpus

@@ -78,6 +78,35 @@ fn keys_values_and_headers_come_back() {
     assert_eq!(cluster.end_offset("plain", 0), 3);
 }
 
+/// Batches that librdkafka compresses with the C libraries are taken, read here and read back
+/// there. It uses LZ4 only with brokers that announce FindCoordinator.
+#[test]
+fn compressed_batches_come_back() {
+    if !support::require("kcat") {
+        return;
+    }
+    let cluster = MockCluster::new(1).unwrap();
+    let input = numbered(3000);
+    let mut expected: Vec<String> = input.lines().map(str::to_owned).collect();
+    expected.sort();
+    for (codec, bits) in [("gzip", 1), ("snappy", 2), ("zstd", 4)] {
+        cluster.create_topic(codec, 1).unwrap();
+        let arguments = ["-P", "-t", codec, "-K", ":", "-z", codec, "-X", "linger.ms=100"];
+        kcat(&cluster, &arguments, input.as_bytes());
+        let batches = cluster.batches(codec, 0);
+        assert!(batches.iter().any(|batch| batch.header.attributes == bits), "{codec}");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let line = |offset| {
+            let record = cluster.read(codec, 0, offset)?;
+            Some(format!("{}:{}", text(&record.key?), text(&record.value?)))
+        };
+        let mut read: Vec<String> = (0..3000).map_while(line).collect();
+        read.sort();
+        assert_eq!(read, expected, "{codec}");
+        assert_eq!(consume(&cluster, codec, "%k:%s\n"), expected, "{codec}");
+    }
+}
+
 #[test]
 fn partitions_spread_over_brokers() {
     if !support::require("kcat") {

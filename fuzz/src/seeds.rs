@@ -5,6 +5,7 @@ use std::{env, fs, io};
 
 use kafka_producer::config::ProducerConfig;
 use kafka_producer::protocol::api::{request_frame, response_frame};
+use kafka_producer::protocol::compression::{Compression, Compressor, SnappyFraming};
 use kafka_producer::protocol::messages::{MetadataRequest, MetadataResponse};
 use kafka_producer_fuzz::Side;
 use kafka_producer_fuzz::protocol_samples::batch;
@@ -17,6 +18,7 @@ fn main() -> io::Result<()> {
     frames(&folder.join("frames"))?;
     write(&folder.join("record_batch"), "batch", &batch())?;
     write(&folder.join("record_batch"), "two_batches", &batch().repeat(2))?;
+    compression(&folder.join("compression"))?;
     config(&folder.join("config"))
 }
 
@@ -43,6 +45,27 @@ fn frames(folder: &Path) -> io::Result<()> {
         write(folder, &format!("response_v{version}"), &response.map_err(io::Error::other)?)?;
     }
     write(folder, "http", b"HTTP/1.1 400 Bad Request\r\n\r\n")
+}
+
+/// A block of each codec and framing, behind the byte that chooses the codec.
+fn compression(folder: &Path) -> io::Result<()> {
+    let snappy = |framing| Compression::Snappy { framing };
+    let ways = [
+        (0, "gzip", Compression::Gzip { level: 6 }),
+        (1, "snappy", snappy(SnappyFraming::Raw)),
+        (1, "xerial", snappy(SnappyFraming::Xerial)),
+        (2, "lz4", Compression::Lz4),
+        (3, "zstd", Compression::Zstd { level: 3 }),
+    ];
+    let batch = batch().repeat(3);
+    for (choice, name, how) in ways {
+        let mut block = Vec::new();
+        let fits = Compressor::new().compress(how, &[&batch], usize::MAX, &mut block);
+        fits.map_err(io::Error::other)?;
+        write(folder, name, &[&[choice], block.as_slice()].concat())?;
+        write(folder, &format!("{name}_twice"), &[&[choice], block.repeat(2).as_slice()].concat())?;
+    }
+    Ok(())
 }
 
 fn config(folder: &Path) -> io::Result<()> {

@@ -2,19 +2,20 @@
 //! and gives them back to consumers (by batch) and to tests (by record).
 //!
 //! No record is copied: what is kept is the part of the request's frame that the batch came in,
-//! with its offset and leader epoch beside it. Only where Kafka itself rewrites a header (log
-//! append time, a wrong maximum of timestamps) does the log keep a copy.
+//! compressed or not, with its offset and leader epoch beside it. Only where Kafka itself rewrites
+//! a header (log append time, a wrong maximum of timestamps) does the log keep a copy.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::producers::{Identity, Producers, Verdict};
 use super::topics::TopicConfig;
-use super::validator::{self, Checked, Refusal};
+use super::validator::{self, Checked, MOST_UNCOMPRESSED, Refusal};
 use crate::protocol::ErrorCode;
 use crate::protocol::record_batch::{
-    BATCH_HEADER_LEN, BatchHeader, RecordReader, RecordView, attributes,
+    BatchHeader, RecordBatch, RecordReader, RecordView, attributes,
 };
 
 /// What stands before the bytes that a batch's length counts: the base offset and that length.
@@ -54,8 +55,14 @@ impl StoredBatch {
         self.base_offset + i64::from(self.header.last_offset_delta) + 1
     }
 
-    fn records(&self) -> &[u8] {
-        self.bytes.get(BATCH_HEADER_LEN..).unwrap_or_default()
+    /// The records, decompressed; they were checked when the batch was appended.
+    fn records(&self) -> Bytes {
+        let Ok((batch, _)) = RecordBatch::split(&self.bytes) else { return Bytes::new() };
+        match batch.plain(MOST_UNCOMPRESSED) {
+            Ok(Cow::Borrowed(records)) => self.bytes.slice_ref(records),
+            Ok(Cow::Owned(records)) => records.into(),
+            Err(_) => Bytes::new(),
+        }
     }
 
     fn append_time(&self) -> Option<i64> {
@@ -71,23 +78,25 @@ impl StoredBatch {
         out.extend_from_slice(self.bytes.get(PREFIX_LEN..).unwrap_or_default());
     }
 
-    fn record(&self, view: &RecordView<'_>) -> Record {
+    /// A record of the batch, whose records are these.
+    fn record(&self, records: &Bytes, view: &RecordView<'_>) -> Record {
         Record {
             offset: self.base_offset + i64::from(view.offset_delta),
             timestamp_ms: self
                 .append_time()
                 .unwrap_or_else(|| self.header.base_timestamp.saturating_add(view.timestamp_delta)),
-            key: view.key.map(|key| self.bytes.slice_ref(key)),
-            value: view.value.map(|value| self.bytes.slice_ref(value)),
+            key: view.key.map(|key| records.slice_ref(key)),
+            value: view.value.map(|value| records.slice_ref(value)),
             headers: view
                 .headers
-                .map(|h| (self.bytes.slice_ref(h.key), h.value.map(|v| self.bytes.slice_ref(v))))
+                .map(|h| (records.slice_ref(h.key), h.value.map(|v| records.slice_ref(v))))
                 .collect(),
         }
     }
 }
 
-/// A record in the log. Its bytes are shared with the log, not copied.
+/// A record in the log. Its bytes are shared with the log, not copied, unless its batch is
+/// compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its offset.
@@ -102,10 +111,12 @@ pub struct Record {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
-/// Where reading record by record has come to, so that the next one need not be looked for.
-#[derive(Debug, Clone, Copy)]
+/// Where reading record by record has come to, so that the next one need not be looked for, nor its
+/// batch be decompressed again.
+#[derive(Debug, Clone)]
 struct Place {
     batch_base: i64,
+    records: Bytes,
     offset: i64,
     position: usize,
 }
@@ -117,6 +128,8 @@ pub struct AppendContext<'a> {
     pub config: &'a TopicConfig,
     /// The epoch of the leader that writes.
     pub leader_epoch: i32,
+    /// The version of the Produce request.
+    pub version: i16,
     /// Milliseconds since the epoch.
     pub wall_ms: i64,
 }
@@ -239,21 +252,23 @@ impl Log {
     /// the same everywhere.
     pub fn read(&mut self, offset: i64) -> Option<Record> {
         let batch = self.batches.get(self.index_of(offset)?)?;
-        let records = batch.records();
-        let start = self
-            .place
-            .filter(|place| place.batch_base == batch.base_offset && place.offset <= offset)
-            .map_or(0, |place| place.position);
+        let place = self.place.take().filter(|place| place.batch_base == batch.base_offset);
+        let (records, start) = match place {
+            Some(place) if place.offset <= offset => (place.records, place.position),
+            Some(place) => (place.records, 0),
+            None => (batch.records(), 0),
+        };
         let mut reader = RecordReader::new(records.get(start..)?);
         let delta = offset - batch.base_offset;
         loop {
             // The records were checked when they were appended.
             let view = reader.next()?.ok()?;
             if i64::from(view.offset_delta) == delta {
+                let record = batch.record(&records, &view);
                 let position = records.len() - reader.rest().len();
-                self.place =
-                    Some(Place { batch_base: batch.base_offset, offset: offset + 1, position });
-                return Some(batch.record(&view));
+                let batch_base = batch.base_offset;
+                self.place = Some(Place { batch_base, records, offset: offset + 1, position });
+                return Some(record);
             }
         }
     }
@@ -297,7 +312,7 @@ fn first_record(batch: &StoredBatch, wanted: impl Fn(i64) -> bool) -> Option<(i6
     if let Some(time) = batch.append_time() {
         return wanted(time).then_some((batch.base_offset, time));
     }
-    RecordReader::new(batch.records()).map_while(Result::ok).find_map(|view| {
+    RecordReader::new(&batch.records()).map_while(Result::ok).find_map(|view| {
         let time = batch.header.base_timestamp.saturating_add(view.timestamp_delta);
         wanted(time).then_some((batch.base_offset + i64::from(view.offset_delta), time))
     })
@@ -306,11 +321,10 @@ fn first_record(batch: &StoredBatch, wanted: impl Fn(i64) -> bool) -> Option<(i6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mock::testing::{TestBatch, WALL_MS};
-    use crate::protocol::record_batch::RecordBatch;
+    use crate::mock::testing::{TestBatch, WALL_MS, compressions};
 
     fn append(log: &mut Log, config: &TopicConfig, batch: &TestBatch) -> Result<Appended, Refusal> {
-        let context = AppendContext { config, leader_epoch: 3, wall_ms: WALL_MS };
+        let context = AppendContext { config, leader_epoch: 3, version: 13, wall_ms: WALL_MS };
         log.append(Some(&batch.bytes().into()), context)
     }
 
@@ -349,6 +363,29 @@ mod tests {
     }
 
     #[test]
+    fn records_of_compressed_batches_are_read_back() {
+        let config = TopicConfig::default();
+        for how in compressions() {
+            let mut log = log_of(&[TestBatch::of(&["a"])]);
+            let compressed = TestBatch::of(&["b", "c", "d"]).compressed(how);
+            let wall_ms = WALL_MS;
+            let context = AppendContext { config: &config, leader_epoch: 3, version: 13, wall_ms };
+            let appended = log.append(Some(&compressed.clone().into()), context).unwrap();
+            assert_eq!((appended.base_offset, log.end_offset()), (1, 4));
+            append(&mut log, &config, &TestBatch::of(&["e"])).unwrap();
+            assert_eq!(values(&mut log, 0..6), ["a", "b", "c", "d", "e", "-"], "{how:?}");
+            assert_eq!(values(&mut log, [3, 1, 2, 2, 4, 1]), ["d", "b", "c", "c", "e", "b"]);
+            let record = log.read(2).unwrap();
+            assert_eq!((record.timestamp_ms, record.key.unwrap()), (WALL_MS + 1, "k1".into()));
+            assert_eq!(record.headers, [("h".into(), None)]);
+            assert_eq!(log.offset_at(WALL_MS + 2), Some((3, WALL_MS + 2)));
+            // Consumers get the bytes that came, but for offset and epoch.
+            let fetched = log.fetch(1, compressed.len(), false);
+            assert_eq!(fetched[PREFIX_LEN..], compressed[PREFIX_LEN..], "{how:?}");
+        }
+    }
+
+    #[test]
     fn a_refused_batch_leaves_no_trace() {
         let mut log = log_of(&[TestBatch::of(&["a"]).sequence(0)]);
         let mut wrong = TestBatch::of(&["b"]).sequence(1);
@@ -384,7 +421,8 @@ mod tests {
         let mut log = Log::default();
         let batch = TestBatch::of(&["a"]).sequence(0);
         append(&mut log, &config, &batch).unwrap();
-        let later = AppendContext { config: &config, leader_epoch: 3, wall_ms: WALL_MS + 50 };
+        let wall_ms = WALL_MS + 50;
+        let later = AppendContext { config: &config, leader_epoch: 3, version: 13, wall_ms };
         let again = log.append(Some(&batch.bytes().into()), later).unwrap();
         assert_eq!(again.append_time_ms, WALL_MS);
         assert_eq!(log.read(0).unwrap().timestamp_ms, WALL_MS);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::cluster::{Cluster, Now, Reply};
 use crate::clock::Instant;
 use crate::protocol::api::{LENGTH_BYTES, request_frame, split_response};
+use crate::protocol::compression::{Compression, Compressor, SnappyFraming};
 use crate::protocol::crc32c::{self, ShiftFactor};
 use crate::protocol::messages::{
     PartitionProduceResponse, ProduceRequest, ProduceRequestPartition, ProduceRequestTopic,
@@ -78,6 +79,16 @@ impl TestBatch {
         self
     }
 
+    /// Compressed, with a right length and checksum.
+    pub fn compressed(&self, how: Compression) -> Vec<u8> {
+        let mut batch = TestBatch { header: self.header, records: Vec::new() };
+        batch.header.attributes |= how.codec().bits();
+        let pieces = [self.records.as_slice()];
+        let fits = Compressor::new().compress(how, &pieces, usize::MAX, &mut batch.records);
+        assert_eq!(fits, Ok(true));
+        batch.bytes()
+    }
+
     /// With a right length and checksum.
     pub fn bytes(&self) -> Vec<u8> {
         let factor = ShiftFactor::for_len(self.records.len());
@@ -85,6 +96,17 @@ impl TestBatch {
         let head = self.header.encode(self.records.len(), crc, factor).unwrap();
         [&head, self.records.as_slice()].concat()
     }
+}
+
+/// A choice of each codec and framing.
+pub fn compressions() -> [Compression; 5] {
+    [
+        Compression::Gzip { level: -1 },
+        Compression::Snappy { framing: SnappyFraming::Raw },
+        Compression::Snappy { framing: SnappyFraming::Xerial },
+        Compression::Lz4,
+        Compression::Zstd { level: 3 },
+    ]
 }
 
 /// Makes the checksum right again.

@@ -8,9 +8,11 @@ use bytes::Bytes;
 
 use super::log::AppendContext;
 use super::producers::Identity;
+use crate::error::status;
 use crate::protocol::ErrorCode;
+use crate::protocol::compression::Codec;
 use crate::protocol::crc32c::{self, ShiftFactor};
-use crate::protocol::record_batch::{BatchHeader, RecordBatch, attributes};
+use crate::protocol::record_batch::{BatchHeader, RecordBatch, RecordReader, attributes};
 
 /// Why a batch was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,11 @@ const MAGIC_AT: usize = 16;
 const MAGIC: u8 = 2;
 /// No timestamp.
 const NO_TIMESTAMP: i64 = -1;
+/// From this version of Produce on batches may be compressed with zstd (KIP-110).
+const FIRST_VERSION_WITH_ZSTD: i16 = 7;
+/// The largest batch, decompressed. Kafka has no such limit; this cluster lives in other people's
+/// processes.
+pub(super) const MOST_UNCOMPRESSED: usize = 256 << 20;
 
 /// A batch that is right.
 #[derive(Debug)]
@@ -53,6 +60,7 @@ pub fn check(records: Option<&Bytes>, context: AppendContext<'_>) -> Result<Chec
     let received = records.ok_or_else(no_batch)?;
     let batch = only_batch(received, context.config.max_message_bytes)?;
     check_header(&batch.header)?;
+    check_codec(&batch.header, context.version)?;
     let max_timestamp = check_records(&batch, context)?;
     let identity = identity(&batch.header)?;
     let (header, bytes) = stored(&batch, received, max_timestamp, context)?;
@@ -122,15 +130,6 @@ fn check_header(header: &BatchHeader) -> Result<(), Refusal> {
             "a transactional batch, but this cluster has no transactions",
         ));
     }
-    if bits & attributes::CODEC != 0 {
-        return Err(Refusal::new(
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            format!(
-                "a batch with codec {}, but this cluster takes uncompressed ones only",
-                bits & attributes::CODEC
-            ),
-        ));
-    }
     let offsets = i64::from(header.last_offset_delta) + 1;
     if header.record_count <= 0 || offsets != i64::from(header.record_count) {
         let (last, count) = (header.last_offset_delta, header.record_count);
@@ -138,6 +137,30 @@ fn check_header(header: &BatchHeader) -> Result<(), Refusal> {
         return Err(Refusal::new(ErrorCode::INVALID_RECORD, message));
     }
     Ok(())
+}
+
+/// Whether brokers of this build and clients of this version of Produce know the codec.
+fn check_codec(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
+    match Codec::of(header.attributes) {
+        Err(error) => refuse(error.message),
+        Ok(Codec::Zstd) if version < FIRST_VERSION_WITH_ZSTD => refuse(Cow::Owned(format!(
+            "zstd in version {version} of Produce, which knows it from {FIRST_VERSION_WITH_ZSTD} on"
+        ))),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The records area, decompressed. What can't be is an error that no client expects, as in Kafka,
+/// which finds it out too late to name it.
+fn plain<'a>(batch: &RecordBatch<'a>) -> Result<Cow<'a, [u8]>, Refusal> {
+    batch.plain(MOST_UNCOMPRESSED).map_err(|error| {
+        let code = match error.status {
+            status::UNSUPPORTED => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+        };
+        Refusal::new(code, error.message)
+    })
 }
 
 /// Reads every record: the count is the header's, offsets are contiguous, the area is filled
@@ -149,7 +172,7 @@ fn check_records(batch: &RecordBatch<'_>, context: AppendContext<'_>) -> Result<
     let mut code = ErrorCode::INVALID_RECORD;
     let mut expected = 0;
     let mut max_timestamp = NO_TIMESTAMP;
-    for record in batch.records() {
+    for record in RecordReader::new(&plain(batch)?) {
         let record =
             record.map_err(|error| Refusal::new(ErrorCode::INVALID_RECORD, error.message))?;
         if record.offset_delta != expected {
@@ -233,12 +256,12 @@ fn stored(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mock::testing::{TestBatch, WALL_MS, fix_crc};
+    use crate::mock::testing::{TestBatch, WALL_MS, compressions, fix_crc};
     use crate::mock::topics::TopicConfig;
     use crate::protocol::record_batch::Record;
 
     fn context(config: &TopicConfig) -> AppendContext<'_> {
-        AppendContext { config, leader_epoch: 0, wall_ms: WALL_MS }
+        AppendContext { config, leader_epoch: 0, version: 13, wall_ms: WALL_MS }
     }
 
     fn check_bytes(bytes: Vec<u8>) -> Result<Checked, Refusal> {
@@ -345,7 +368,64 @@ mod tests {
         assert_eq!(with(attributes::CONTROL), ErrorCode::INVALID_RECORD);
         assert_eq!(with(attributes::LOG_APPEND_TIME), ErrorCode::INVALID_TIMESTAMP);
         assert_eq!(with(attributes::TRANSACTIONAL), ErrorCode::INVALID_TXN_STATE);
-        assert_eq!(with(1), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+        assert_eq!(with(5), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+    }
+
+    #[test]
+    fn a_compressed_batch_is_checked_and_kept_as_it_came() {
+        for how in compressions() {
+            let batch = TestBatch::of(&["a", "b", "c"]);
+            let received = Bytes::from(batch.compressed(how));
+            let checked = check(Some(&received), context(&TopicConfig::default())).unwrap();
+            assert_eq!(checked.bytes.as_ptr(), received.as_ptr());
+            let refused = |change: &dyn Fn(&mut TestBatch)| {
+                let mut batch = TestBatch::of(&["a", "b", "c"]);
+                change(&mut batch);
+                code(batch.compressed(how))
+            };
+            assert_eq!(refused(&|b| b.header.record_count = 4), ErrorCode::INVALID_RECORD);
+            assert_eq!(refused(&|b| b.records.push(0)), ErrorCode::INVALID_RECORD);
+            assert_eq!(refused(&|b| b.records[0] -= 2), ErrorCode::INVALID_RECORD);
+            assert_eq!(
+                refused(&|b| b.header.base_timestamp = WALL_MS * 2),
+                ErrorCode::INVALID_TIMESTAMP
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_what_its_codec_writes() {
+        for codec in Codec::ALL.into_iter().skip(1) {
+            let refusal = code_after(|b| b.header.attributes = codec.bits());
+            assert_eq!(refusal, ErrorCode::UNKNOWN_SERVER_ERROR, "{codec}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_maximum_of_a_compressed_batch_is_put_right() {
+        for how in compressions() {
+            let mut batch = TestBatch::of(&["a", "b", "c"]);
+            let right = batch.compressed(how);
+            batch.header.max_timestamp = WALL_MS + 500;
+            let checked = check_bytes(batch.compressed(how)).unwrap();
+            assert_eq!(checked.header.max_timestamp, WALL_MS + 2);
+            assert_eq!(checked.bytes, right);
+        }
+    }
+
+    #[test]
+    fn zstd_came_with_version_7() {
+        let config = TopicConfig::default();
+        for how in compressions() {
+            let bytes = Bytes::from(TestBatch::of(&["a"]).compressed(how));
+            for version in 3..=13 {
+                let code = check(Some(&bytes), AppendContext { version, ..context(&config) })
+                    .map_or_else(|refusal| refusal.code, |_| ErrorCode::NONE);
+                let too_old = how.codec() == Codec::Zstd && version < 7;
+                assert_eq!(code == ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, too_old, "{version}");
+                assert_eq!(code.is_none(), !too_old, "{version}");
+            }
+        }
     }
 
     #[test]

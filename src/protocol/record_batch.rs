@@ -7,9 +7,11 @@
 //! a record it has given is right to its last header.
 
 use super::codec::Reader;
+use super::compression::{Codec, decompress};
 use super::crc32c::{self, ShiftFactor};
 use crate::error::{Error, Result, status};
 use crate::record::Header;
+use std::borrow::Cow;
 
 /// The bytes of a batch's header.
 pub const BATCH_HEADER_LEN: usize = 61;
@@ -22,7 +24,7 @@ const CRC_FROM: usize = 21;
 /// The format's number.
 const MAGIC: i8 = 2;
 
-fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+fn malformed(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(status::PROTOCOL, message)
 }
 
@@ -161,6 +163,17 @@ impl<'a> RecordBatch<'a> {
     /// Whether the checksum is right.
     pub fn check_crc(&self) -> bool {
         crc32c::crc32c(self.checked) == self.crc
+    }
+
+    /// The records area, decompressed if it is not plain: at most `limit` bytes.
+    pub fn plain(&self, limit: usize) -> Result<Cow<'a, [u8]>> {
+        let codec = Codec::of(self.header.attributes)?;
+        if codec == Codec::None {
+            return Ok(Cow::Borrowed(self.records));
+        }
+        let mut plain = Vec::new();
+        decompress(codec, self.records, limit, &mut plain)?;
+        Ok(Cow::Owned(plain))
     }
 
     /// The records of an uncompressed batch.

@@ -7,7 +7,7 @@ use crate::mock::cluster::Cluster;
 use crate::protocol::Uuid;
 use crate::protocol::api::Message;
 use crate::protocol::messages::produce::{FIRST_VERSION_WITH_TOPIC_IDS, ProduceRequest};
-use crate::protocol::record_batch::RecordBatch;
+use crate::protocol::record_batch::{RecordBatch, RecordReader};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -95,10 +95,14 @@ impl Audit {
     }
 }
 
+/// The largest batch, decompressed.
+const MOST_UNCOMPRESSED: usize = 1 << 28;
+
 fn seen(topic: &str, partition: i32, bytes: &[u8]) -> Option<Seen> {
     let (batch, _) = RecordBatch::split(bytes).ok()?;
     let header = batch.header;
-    let records = batch.records();
+    let plain = batch.plain(MOST_UNCOMPRESSED).ok()?;
+    let records = RecordReader::new(&plain);
     let ids = records.map(|record| id_of(record.ok()?.value)).collect::<Option<Vec<u64>>>()?;
     Some(Seen {
         topic: topic.to_owned(),

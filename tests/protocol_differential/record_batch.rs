@@ -1,12 +1,13 @@
 //! Record batches, both ways.
 
 use bytes::{Bytes, BytesMut};
+use kafka_producer::protocol::compression::{Compression, Compressor, SnappyFraming};
 use kafka_producer::protocol::crc32c::{self, ShiftFactor};
-use kafka_producer::protocol::record_batch::{BatchHeader, Record, RecordBatch};
+use kafka_producer::protocol::record_batch::{BatchHeader, Record, RecordBatch, RecordReader};
 use kafka_producer::record::Header;
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{
-    Compression, Record as TheirRecord, RecordBatchDecoder, RecordBatchEncoder,
+    Compression as TheirCompression, Record as TheirRecord, RecordBatchDecoder, RecordBatchEncoder,
     RecordEncodeOptions, TimestampType,
 };
 use proptest::prelude::*;
@@ -41,7 +42,21 @@ fn records() -> impl Strategy<Value = Vec<Owned>> {
 
 const PRODUCER: (i64, i16, i32) = (77, 3, 1000);
 
-fn write(records: &[Owned]) -> Vec<u8> {
+/// How we compress, and what they call it.
+fn compressions() -> impl Strategy<Value = (Compression, TheirCompression)> {
+    let snappy = |framing| (Compression::Snappy { framing }, TheirCompression::Snappy);
+    prop_oneof![
+        4 => Just((Compression::None, TheirCompression::None)),
+        1 => prop_oneof![Just(-1), 1..=9]
+            .prop_map(|level| (Compression::Gzip { level }, TheirCompression::Gzip)),
+        1 => Just(snappy(SnappyFraming::Raw)),
+        1 => Just(snappy(SnappyFraming::Xerial)),
+        1 => Just((Compression::Lz4, TheirCompression::Lz4)),
+        1 => (-7..=19).prop_map(|level| (Compression::Zstd { level }, TheirCompression::Zstd)),
+    ]
+}
+
+fn write(records: &[Owned], how: Compression) -> Vec<u8> {
     let first = records[0].timestamp;
     let mut area = Vec::new();
     for (offset_delta, record) in (0..).zip(records) {
@@ -70,8 +85,14 @@ fn write(records: &[Owned]) -> Vec<u8> {
         producer_id: PRODUCER.0,
         producer_epoch: PRODUCER.1,
         base_sequence: PRODUCER.2,
+        attributes: how.codec().bits(),
         ..Default::default()
     };
+    if how != Compression::None {
+        let plain = std::mem::take(&mut area);
+        let (first, second) = plain.split_at(plain.len() / 2);
+        Compressor::new().compress(how, &[first, second], usize::MAX, &mut area).unwrap();
+    }
     let factor = ShiftFactor::for_len(area.len());
     let mut batch = header.encode(area.len(), crc32c::crc32c(&area), factor).unwrap().to_vec();
     batch.extend_from_slice(&area);
@@ -105,16 +126,16 @@ fn theirs(records: &[Owned]) -> Vec<TheirRecord> {
 
 proptest! {
     #[test]
-    fn they_read_what_we_write(records in records()) {
-        let mut batch = Bytes::from(write(&records));
+    fn they_read_what_we_write(records in records(), how in compressions()) {
+        let mut batch = Bytes::from(write(&records, how.0));
         let read = RecordBatchDecoder::decode(&mut batch).unwrap();
         prop_assert_eq!(read.records, theirs(&records));
     }
 
     #[test]
-    fn we_read_what_they_write(records in records()) {
+    fn we_read_what_they_write(records in records(), how in compressions()) {
         let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        let options = RecordEncodeOptions { version: 2, compression: how.1 };
         RecordBatchEncoder::encode(&mut batch, &theirs(&records), &options).unwrap();
         let (batch, rest) = RecordBatch::split(&batch).unwrap();
         prop_assert_eq!(rest.len(), 0);
@@ -122,8 +143,10 @@ proptest! {
         prop_assert_eq!(batch.header.producer_id, PRODUCER.0);
         prop_assert_eq!(batch.header.producer_epoch, PRODUCER.1);
         prop_assert_eq!(batch.header.base_sequence, PRODUCER.2);
-        prop_assert_eq!(batch.records().count(), records.len());
-        for ((read, record), offset) in batch.records().zip(&records).zip(0..) {
+        prop_assert_eq!(batch.header.attributes, how.0.codec().bits());
+        let plain = batch.plain(1 << 20).unwrap();
+        prop_assert_eq!(RecordReader::new(&plain).count(), records.len());
+        for ((read, record), offset) in RecordReader::new(&plain).zip(&records).zip(0..) {
             let read = read.unwrap();
             prop_assert_eq!(read.offset_delta, offset);
             prop_assert_eq!(batch.header.base_timestamp + read.timestamp_delta, record.timestamp);

@@ -138,7 +138,8 @@ fn append(
     batch: &ProduceRequestPartition,
 ) -> PartitionProduceResponse {
     let leader_epoch = partition.leader_epoch;
-    let context = AppendContext { config, leader_epoch, wall_ms: call.now.wall_ms };
+    let (version, wall_ms) = (call.version, call.now.wall_ms);
+    let context = AppendContext { config, leader_epoch, version, wall_ms };
     match partition.log.append(batch.records.as_ref(), context) {
         Err(refusal) => refused_with(batch.index, refusal),
         Ok(appended) => PartitionProduceResponse {
