@@ -10,7 +10,7 @@ use kafka_producer::config::ProducerConfig;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use produce::{LONG, eventually, record};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -39,22 +39,33 @@ fn watch_our_own(done: &AtomicBool) -> u64 {
     rounds
 }
 
+/// Ends the threads that watch and accept, also where the test fails.
+struct End<'a>(&'a AtomicBool, SocketAddr);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+        drop(TcpStream::connect(self.1));
+    }
+}
+
 #[test]
 fn s65_failed_connections_close_their_own_descriptors_once() {
     let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closing = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closing.local_addr().unwrap();
     let before = open_descriptors();
-    let (done, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let done = AtomicBool::new(false);
     let attempts = AtomicU64::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(Ordering::Acquire) {
+            while !done.load(Ordering::Acquire) {
                 drop(closing.accept());
                 attempts.fetch_add(1, Ordering::AcqRel);
             }
         });
         let watcher = scope.spawn(|| watch_our_own(&done));
+        let end = End(&done, address);
         let mut config = ProducerConfig::new();
         config.set("bootstrap.servers", &format!("{refused},{address}")).unwrap();
         config.set("reconnect.backoff.ms", "1").unwrap();
@@ -75,9 +86,7 @@ fn s65_failed_connections_close_their_own_descriptors_once() {
             closed.unwrap();
             drop(producer);
         }
-        done.store(true, Ordering::Release);
-        stop.store(true, Ordering::Release);
-        drop(TcpStream::connect(address));
+        drop(end);
         assert!(watcher.join().unwrap() > 100);
     });
     eventually("all are closed", || open_descriptors() == before);

@@ -30,6 +30,7 @@ use server::{Control, Server};
 use crate::clock::Clock;
 use crate::error::{Error, Result, status};
 use crate::protocol::Uuid;
+use crate::protocol::messages::MetadataResponse;
 use crate::rng::Rng;
 
 /// A running cluster. Dropping it closes every connection and listener and ends its thread.
@@ -191,6 +192,12 @@ impl MockCluster {
     /// Gives the next batches of one partition these codes: see [`Cluster::push_partition_errors`].
     pub fn push_partition_errors(&self, topic: &str, partition: i32, codes: &[i16]) -> Result<()> {
         self.with(|cluster| cluster.push_partition_errors(topic, partition, codes))
+    }
+
+    /// Has every answer to a Metadata request go through `twist`, with the node that gives it: what
+    /// brokers say that have not heard the news. It has the lock, so it must not call this handle.
+    pub fn twist_metadata(&self, twist: impl FnMut(i32, &mut MetadataResponse) + Send + 'static) {
+        self.with(|cluster| cluster.topics.twist.0 = Some(Box::new(twist)));
     }
 
     /// Advertises other versions of an API, and serves no others; `max` below `min`: none at all.

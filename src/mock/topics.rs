@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::log::Log;
 use crate::error::{Error, Result, status};
+use crate::protocol::messages::MetadataResponse;
 use crate::protocol::{ErrorCode, Uuid};
 
 /// The longest name of a topic.
@@ -137,6 +139,20 @@ impl Topic {
 pub struct Topics {
     by_name: BTreeMap<Arc<str>, Topic>,
     names: BTreeMap<Uuid, Arc<str>>,
+    /// What is said of them instead of the truth.
+    pub(super) twist: Twist,
+}
+
+/// Makes the answers of a node to Metadata requests untrue.
+#[derive(Default)]
+pub struct Twist(pub(super) Option<Box<TwistFn>>);
+
+type TwistFn = dyn FnMut(i32, &mut MetadataResponse) + Send;
+
+impl fmt::Debug for Twist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Twist").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Topics {

@@ -10,56 +10,67 @@ use crate::{Gated, QUICK, SOON, assert_intact, labelled, of};
 use kafka_producer::delivery::DeliveryMode;
 use kafka_producer::error::{MAYBE_PERSISTED, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
+use kafka_producer::record::ProducerRecord;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// The batch has expired, its bytes are still being written, and its memory is wanted elsewhere.
+/// The batches have expired, their bytes are still being written, and their memory is wanted
+/// elsewhere, in slabs of the same sizes.
 #[test]
 fn s1_an_expired_batch_that_is_still_being_written_keeps_its_bytes() {
-    const LARGE: usize = 900_000;
+    // More than the sockets between take.
+    const RECORDS: u64 = 900;
     let behind = proxied(2, 1);
     let (leader, _) = behind.cluster.leader("t", 0).unwrap();
     behind.cluster.create_topic("other", 1).unwrap();
     behind.cluster.set_leader("other", 0, 3 - leader).unwrap();
-    let settings = [
-        QUICK,
-        &[
-            ("delivery.timeout.ms", "700"),
-            ("request.timeout.ms", "600"),
-            ("buffer.memory", "4000000"),
-            ("max.block.ms", "5000"),
-        ],
-    ]
-    .concat();
+    // The request outlives its records.
+    let settings = [QUICK, &[("buffer.memory", "4000000"), ("batch.size", "1000000")]].concat();
     let (producer, outcomes) = behind.producer(&settings);
     for topic in ["t", "other"] {
         producer.send_sync(&of(topic, to(0, &labelled(topic, 0, 0, 10), 0)), LONG).unwrap();
     }
     let mut other = 1_000_000;
-    for round in 1..=3_u64 {
-        eventually("a connection", || {
-            producer.send_sync(&to(0, &labelled("t", 0, 0, 10), 0), LONG).is_ok()
-        });
+    let mut send_others = |times: usize| {
+        for _ in 0..times {
+            let values: Vec<_> =
+                (other..other + 30).map(|tag| labelled("other", 0, tag, 1000)).collect();
+            let records = (other..).zip(&values).map(|(tag, value)| Ok(to(0, value, tag)));
+            let records = records.map(|record| record.map(|record| of("other", record)));
+            producer.send_batch(records, LONG).1.unwrap();
+            other += 30;
+        }
+    };
+    for round in 0..3_u64 {
         behind.command(&format!("stall {leader} up on"));
-        producer.send(&to(0, &labelled("t", 0, round, LARGE), round)).unwrap();
-        while !outcomes.get().contains_key(&round) {
-            for _ in 0..20 {
-                let value = labelled("other", 0, other, 10_000);
-                producer.send(&of("other", to(0, &value, other))).unwrap();
-                other += 1;
-            }
-            producer.flush(Timeout::After(Duration::from_millis(5))).unwrap_or_default();
+        let tags = 1 + round * RECORDS..=(round + 1) * RECORDS;
+        let values: Vec<_> = tags.clone().map(|tag| labelled("t", 0, tag, 1000)).collect();
+        let records = tags
+            .clone()
+            .zip(&values)
+            .map(|(tag, value)| Ok(ProducerRecord { timeout_ms: 200, ..to(0, value, tag) }));
+        assert_eq!(producer.send_batch(records, LONG).0 as u64, RECORDS);
+        eventually("they expire", || {
+            send_others(1);
+            tags.clone().all(|tag| outcomes.get().contains_key(&tag))
+        });
+        // Those whose bytes are on the way are not known to be lost.
+        let mut on_the_way = 0;
+        for (tag, told) in outcomes.get().range(tags) {
+            assert_eq!(told.status, status::DELIVERY_TIMED_OUT, "{tag}: {told:?}");
+            let maybe = told.flags & MAYBE_PERSISTED != 0;
+            assert_eq!(maybe, told.attempts > 0, "{tag}: {told:?}");
+            on_the_way += i64::from(maybe);
         }
-        let outcome = outcomes.of(round);
-        assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
-        assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+        send_others(20);
+        let written = behind.cluster.end_offset("t", 0);
         behind.command(&format!("heal {leader}"));
-        for _ in 0..20 {
-            let value = labelled("other", 0, other, 10_000);
-            producer.send(&of("other", to(0, &value, other))).unwrap();
-            other += 1;
-        }
+        eventually("what is on the way arrives as it was", || {
+            send_others(1);
+            behind.cluster.end_offset("t", 0) == written + on_the_way
+        });
+        producer.send_sync(&to(0, &labelled("t", 0, 0, 10), 0), LONG).unwrap();
     }
     producer.flush(LONG).unwrap();
     assert_settled(&producer);
@@ -71,29 +82,24 @@ fn s1_an_expired_batch_that_is_still_being_written_keeps_its_bytes() {
     assert!(behind.cluster.complaints().is_empty(), "{:?}", behind.cluster.complaints());
 }
 
-/// The connection breaks in the middle of a write, in the same moment in which the batch expires.
+/// The connection breaks in the middle of a write, a moment before the batch expires or after it.
 #[test]
 fn s2_a_connection_that_breaks_while_a_batch_expires() {
     let behind = proxied(1, 2);
-    let settings = [
-        QUICK,
-        &[("delivery.timeout.ms", "60"), ("request.timeout.ms", "50"), ("max.block.ms", "20000")],
-    ]
-    .concat();
-    let (producer, outcomes) = behind.producer(&settings);
+    let (producer, outcomes) = behind.producer(&[QUICK, &[("max.block.ms", "20000")]].concat());
+    producer.send_sync(&to(1, &labelled("t", 1, 0, 10), 0), LONG).unwrap();
     let rounds = 40;
     for round in 0..rounds {
-        // Whatever became of the last one.
-        eventually("a connection", || {
-            producer.send_sync(&to(0, &labelled("t", 0, 0, 10), 0), LONG).is_ok()
-        });
         behind.command("stall 1 up on");
         let tag = 1 + round;
-        producer.send(&to(1, &labelled("t", 1, tag, 700_000), tag)).unwrap();
+        let value = labelled("t", 1, tag, 700_000);
+        producer.send(&ProducerRecord { timeout_ms: 60, ..to(1, &value, tag) }).unwrap();
         let_pass(Duration::from_millis(50 + round % 20));
         behind.command("reset 1");
         behind.command("heal 1");
         outcomes.wait_for(tag as usize);
+        // Whatever became of that one, its partition goes on.
+        producer.send_sync(&to(1, &labelled("t", 1, 0, 10), 0), LONG).unwrap();
     }
     producer.flush(LONG).unwrap();
     assert_settled(&producer);

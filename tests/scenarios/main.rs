@@ -15,6 +15,7 @@ mod proxied;
 mod proxy;
 mod time;
 mod transport;
+mod untrue;
 
 use kafka_producer::delivery::{Delivery, DeliverySink};
 use kafka_producer::mock::MockCluster;

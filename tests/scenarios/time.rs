@@ -9,6 +9,7 @@ use crate::{Gated, QUICK, SOON, Until, of};
 use kafka_producer::delivery::{Delivery, DeliveryMode};
 use kafka_producer::error::status;
 use kafka_producer::producer::{Options, Producer, Timeout};
+use kafka_producer::record::ProducerRecord;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -20,9 +21,15 @@ const NOW: Timeout = Timeout::After(Duration::ZERO);
 #[test]
 fn s50_times_at_their_borders() {
     const MAX: &str = "2147483647";
-    let tables: [&[(&str, &str)]; 5] = [
+    let tables: [&[(&str, &str)]; 6] = [
         &[("linger.ms", "0"), ("delivery.timeout.ms", MAX), ("request.timeout.ms", MAX)],
         &[("linger.ms", MAX), ("delivery.timeout.ms", MAX), ("request.timeout.ms", "0")],
+        // In microseconds a little more than 32 bits.
+        &[
+            ("linger.ms", "0"),
+            ("delivery.timeout.ms", "4294968"),
+            ("request.timeout.ms", "4294968"),
+        ],
         // More than 36 hours.
         &[("linger.ms", "1"), ("delivery.timeout.ms", "200000000"), ("max.block.ms", "200000000")],
         &[
@@ -71,6 +78,74 @@ fn s50_times_at_their_borders() {
         producer.close(Timeout::After(Duration::MAX)).1.unwrap();
         assert_settled(&producer);
     }
+}
+
+/// Everything that waits is woken for nothing all the time (metadata and outcomes of others come):
+/// nothing gives up before its time because of that, and nothing is forgotten.
+#[test]
+fn s51_a_wait_that_wakes_for_nothing_is_not_early_and_not_forgotten() {
+    const TIME: Duration = Duration::from_millis(400);
+    // Deadlines of records are kept within 20 ms.
+    const RECORDS: Duration = Duration::from_millis(380);
+    let cluster = cluster(1, 2);
+    cluster.set_auto_create(false, 1);
+    let (producer, outcomes) = producer(&cluster, QUICK);
+    producer.send_sync(&to(0, b"x", 0), LONG).unwrap();
+    // Partition 1 never gets on.
+    cluster.push_partition_errors("t", 1, &[19; 100_000]).unwrap();
+    let (wakes, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                producer.send_sync(&to(0, b"x", 0), LONG).unwrap();
+                wakes.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        scope.spawn(|| {
+            for number in 0.. {
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
+                let name = format!("another-{number}");
+                cluster.create_topic(&name, 1).unwrap();
+                producer.partitions_for(&name, LONG).unwrap();
+                wakes.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        let _until = Until(&done);
+        let after = Timeout::After(TIME);
+        let lasts = |what: &str, least: Duration, expected: i32, call: &dyn Fn() -> i32| {
+            let before = wakes.load(Ordering::Acquire);
+            let (status, took) = timed(call);
+            assert_eq!(status, expected, "{what}");
+            assert!(took >= least && took < SOON, "{what}: {took:?}");
+            assert!(wakes.load(Ordering::Acquire) >= before + 10, "{what}: nothing woke it");
+        };
+        let status_of = |result: kafka_producer::error::Result<()>| result.unwrap_err().status;
+        for _ in 0..2 {
+            lasts("metadata", TIME, status::TIMED_OUT, &|| {
+                status_of(producer.partitions_for("absent", after).map(drop))
+            });
+            lasts("an outcome", RECORDS, status::DELIVERY_TIMED_OUT, &|| {
+                status_of(producer.send_sync(&to(1, b"x", 0), after).map(drop))
+            });
+            lasts("flush", TIME, status::TIMED_OUT, &|| {
+                producer.send(&to(1, b"x", 1)).unwrap();
+                status_of(producer.flush(after))
+            });
+            producer.purge(Some("t"), Some(1)).unwrap();
+            outcomes.wait_for(1);
+            outcomes.forget();
+            lasts("a deadline", RECORDS, status::DELIVERY_TIMED_OUT, &|| {
+                producer.send(&ProducerRecord { timeout_ms: 400, ..to(1, b"x", 2) }).unwrap();
+                outcomes.wait_for(1);
+                outcomes.of(2).status
+            });
+            outcomes.forget();
+        }
+    });
+    producer.flush(LONG).unwrap();
+    assert_settled(&producer);
 }
 
 /// An empty flush at its deadline is no time-out, a full one is, a lingering one is cut, a deleted
@@ -215,25 +290,42 @@ fn s53_every_call_during_and_after_close_ends_with_closed() {
     assert_settled(&producer);
 }
 
-/// A full buffer ends the linger of what fills it.
+/// A full buffer ends the linger of what fills it: of other partitions too, when one that has
+/// nothing wants memory.
 #[test]
 fn s54_a_full_buffer_cuts_the_linger() {
-    let cluster = cluster(1, 8);
+    const PARTITIONS: i32 = 200;
+    let cluster = cluster(1, PARTITIONS);
     let settings = [
         ("linger.ms", "60000"),
         ("delivery.timeout.ms", "200000"),
-        ("buffer.memory", "65536"),
+        ("buffer.memory", "131072"),
         ("batch.size", "16384"),
         ("max.block.ms", "20000"),
     ];
     let (producer, outcomes) = producer(&cluster, &settings);
+    producer.partitions_for("t", LONG).unwrap();
+    let free = || {
+        let counters = producer.counters();
+        counters.buffer_limit_bytes - counters.buffered_bytes
+    };
+    let mut tag = 0;
+    // A record per partition, none of which fills anything or is refused.
+    while free() > 8000 {
+        producer.try_send(&to(tag as i32, &[1; 500], tag)).unwrap();
+        tag += 1;
+    }
+    let (sent, took) = timed(|| producer.send(&to(PARTITIONS - 1, &[1; 8000], tag)));
+    sent.unwrap();
+    assert!(took < SOON, "{took:?}");
     let (_, took) = timed(|| {
-        for tag in 0..500_u64 {
+        for tag in tag + 1..tag + 500 {
             producer.send(&to((tag % 8) as i32, &[1; 1000], tag)).unwrap();
         }
     });
     assert!(took < SOON, "{took:?}");
     producer.flush(LONG).unwrap();
+    assert_eq!(outcomes.get().len() as u64, tag + 500);
     assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
     assert_settled(&producer);
 }

@@ -38,6 +38,46 @@ fn s59_one_byte_reads_and_writes() {
     assert_settled(&producer);
 }
 
+/// Sockets that take a part of what there is: requests that are larger than their buffers, through
+/// a link that has to catch up.
+#[test]
+fn s59_requests_in_many_pieces() {
+    let behind = proxied(1, 2);
+    let settings = [
+        QUICK,
+        &[
+            ("send.buffer.bytes", "2048"),
+            ("receive.buffer.bytes", "2048"),
+            ("max.request.size", "4000000"),
+        ],
+    ]
+    .concat();
+    let (producer, outcomes) = behind.producer(&settings);
+    for tag in 0..12_u64 {
+        producer.send_sync(&to(0, &numbered(0), 0), LONG).unwrap();
+        behind.command("stall 1 both on");
+        let value = [&numbered(tag)[..], &vec![tag as u8; 900_000]].concat();
+        producer.send(&to((tag % 2) as i32, &value, tag)).unwrap();
+        let_pass(Duration::from_millis(10));
+        behind.command("heal 1");
+        producer.flush(LONG).unwrap();
+    }
+    for partition in 0..2 {
+        let large = |value: &[u8]| value.len() > 8;
+        let logged = behind.cluster.records("t", partition);
+        let values = logged.iter().filter_map(|read| read.value.as_deref());
+        for (value, tag) in values.filter(|value| large(value)).zip((partition as u64..).step_by(2))
+        {
+            assert_eq!(value[..8], numbered(tag));
+            assert!(value[8..].iter().all(|byte| *byte == tag as u8), "{tag}");
+        }
+    }
+    assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
+    assert_eq!(behind.cluster.accepted_count(1), 2, "one for the first question, one to produce");
+    assert!(behind.cluster.complaints().is_empty(), "{:?}", behind.cluster.complaints());
+    assert_settled(&producer);
+}
+
 /// RST or FIN after each number of bytes, of requests and of answers.
 #[test]
 fn s59_a_connection_that_ends_after_any_byte() {
@@ -68,16 +108,20 @@ fn s59_a_connection_that_ends_after_any_byte() {
 #[test]
 fn s59_half_closed_connections_are_given_up() {
     let behind = proxied(1, 1);
-    let settings = [QUICK, &[("request.timeout.ms", "1000")]].concat();
-    let (producer, outcomes) = behind.producer(&settings);
+    // Long before a request's time is up.
+    let (producer, outcomes) = behind.producer(QUICK);
     for round in 0..4_u64 {
         producer.send(&record(&numbered(round), round)).unwrap();
-        producer.flush(LONG).unwrap();
+        let (flushed, took) = timed(|| producer.flush(LONG));
+        flushed.unwrap();
+        assert!(took < SOON, "{took:?}");
         let direction = ["down", "up"][round as usize % 2];
         behind.command(&format!("half-close 1 {direction}"));
     }
     producer.send(&record(&numbered(4), 4)).unwrap();
-    producer.flush(LONG).unwrap();
+    let (flushed, took) = timed(|| producer.flush(LONG));
+    flushed.unwrap();
+    assert!(took < SOON, "{took:?}");
     assert_eq!(assert_order(&behind.cluster, 1, &outcomes), [0, 1, 2, 3, 4]);
     assert_settled(&producer);
 }
@@ -241,6 +285,30 @@ fn s67_a_throttled_client_waits_and_nothing_times_out() {
     }
     assert_eq!(behind.cluster.accepted_count(1), accepted, "the connection lives");
     assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
+}
+
+/// What is in flight when a broker begins to throttle may be answered later by as much.
+#[test]
+fn s67_what_is_in_flight_when_throttling_begins_gets_its_time_too() {
+    let behind = proxied(1, 2);
+    let settings = [QUICK, &[("request.timeout.ms", "1000")]].concat();
+    let (producer, outcomes) = behind.producer(&settings);
+    for partition in 0..2 {
+        producer.send_sync(&to(partition, &numbered(0), 0), LONG).unwrap();
+    }
+    let (accepted, asked) =
+        (behind.cluster.accepted_count(1), behind.cluster.request_count(1, PRODUCE));
+    // The first answer comes soon and throttles, the second one after a request's time.
+    for (partition, latency) in [(0, 200), (1, 1600)] {
+        behind.cluster.set_broker(1, true, false, latency, 20_000).unwrap();
+        let tag = 1 + partition as u64;
+        producer.send(&to(partition, &numbered(tag), tag)).unwrap();
+        eventually("it is in flight", || behind.cluster.request_count(1, PRODUCE) == asked + tag);
+    }
+    outcomes.wait_for(2);
+    assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
+    assert_eq!(behind.cluster.accepted_count(1), accepted, "the connection lives");
+    assert_eq!(behind.cluster.request_count(1, PRODUCE), asked + 2, "nothing is sent again");
 }
 
 /// A slow link with latency: no request is given up while bytes move.

@@ -112,6 +112,11 @@ impl Outcomes {
         self.get().get(&tag).cloned().unwrap()
     }
 
+    /// Begins anew: tags may come again.
+    pub fn forget(&self) {
+        lock(&self.outcomes).clear();
+    }
+
     /// Waits until there are so many.
     pub fn wait_for(&self, count: usize) {
         let clock = Clock::system();

@@ -33,6 +33,9 @@ pub fn handle(cluster: &mut Cluster, call: &Call, request: MetadataRequest) -> R
     if call.error == ErrorCode::REBOOTSTRAP_REQUIRED {
         response.error_code = call.error;
     }
+    if let Some(twist) = &mut cluster.topics.twist.0 {
+        twist(call.node, &mut response);
+    }
     answer(cluster, call, &response)
 }
 
