@@ -107,6 +107,7 @@ impl Bench {
             timestamp_ms: None,
             tag,
             timeout_ms: 0,
+            as_is: false,
         };
         let partition = &self.partitions[usize::try_from(partition).unwrap_or(0)];
         let appended = partition.try_append(&self.context, &record, self.clock.reading());

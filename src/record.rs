@@ -35,6 +35,8 @@ pub struct ProducerRecord<'a> {
     pub tag: Tag,
     /// From the call to the outcome, in milliseconds; 0: `delivery.timeout.ms`.
     pub timeout_ms: u32,
+    /// Key and value are serialized, and interceptors have seen the record: neither runs.
+    pub as_is: bool,
 }
 
 impl ProducerRecord<'_> {

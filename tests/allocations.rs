@@ -102,6 +102,7 @@ fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64
             timestamp_ms: None,
             tag: number,
             timeout_ms: 0,
+            as_is: false,
         };
         let place = usize::try_from(number).unwrap() % partitions.len();
         let now = Reading { mono, wall_ms: 1_700_000_000_000 };

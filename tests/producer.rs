@@ -69,6 +69,7 @@ fn record<'a>(topic: &'a str, value: &'a [u8], tag: u64) -> ProducerRecord<'a> {
         timestamp_ms: None,
         tag,
         timeout_ms: 0,
+        as_is: false,
     }
 }
 
@@ -87,6 +88,7 @@ fn a_record_arrives_as_it_was_sent() {
         timestamp_ms: Some(1_700_000_000_123),
         tag: 7,
         timeout_ms: 0,
+        as_is: false,
     };
     producer.send(&sent).unwrap();
     producer.flush(LONG).unwrap();

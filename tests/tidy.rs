@@ -16,12 +16,22 @@ const GROUND: &[&str] = &["error", "clock", "sync", "rng", "record", "config", "
 /// network; imports go sender -> both.
 const LAYERS: &[(&str, &[&str])] = &[
     // 5
-    ("ffi", &["producer", "delivery", "partitioner"]),
+    ("ffi", &["producer", "delivery", "partitioner", "interceptors", "serializer"]),
     ("ffi/mock", &["ffi", "mock"]),
     // 4
     (
         "producer",
-        &["sender", "accumulator", "partitioner", "delivery", "metadata", "network", "protocol"],
+        &[
+            "sender",
+            "accumulator",
+            "partitioner",
+            "interceptors",
+            "serializer",
+            "delivery",
+            "metadata",
+            "network",
+            "protocol",
+        ],
     ),
     // Beside the others: the simulator (tests only) drives the whole core against the mock
     // cluster.
@@ -55,6 +65,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("accumulator", &["transactions", "protocol"]),
     ("transactions", &["protocol"]),
     ("partitioner", &["metadata"]),
+    ("interceptors", &["serializer", "delivery"]),
+    ("serializer", &[]),
     ("delivery", &["accumulator", "protocol"]),
     ("metadata", &["protocol"]),
     ("network", &["protocol"]),

@@ -101,6 +101,7 @@ pub(super) fn record(value: &[u8], tag: Tag) -> ProducerRecord<'_> {
         timestamp_ms: None,
         tag,
         timeout_ms: 0,
+        as_is: false,
     }
 }
 

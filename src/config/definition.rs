@@ -7,6 +7,7 @@
 //! and says what is missing for the others, so that nothing a user asks for is silently ignored.
 
 use super::settings::CLASSES;
+use super::value::Choice;
 use super::value::Kind::{self, Bool, Bytes, Count, Millis, Named, OneOf, Servers, Text};
 
 /// How much a key matters, as Kafka rates it.
@@ -61,6 +62,31 @@ pub struct Family {
 
 /// What keys for interceptors begin with; they are kept as they are.
 pub const INTERCEPTOR_PREFIX: &str = "interceptor.";
+
+/// Serializers, with the names of the classes that do the same in Java.
+pub const SERIALIZERS: &[Choice] = &[
+    Choice {
+        name: "bytes",
+        aliases: &[
+            "org.apache.kafka.common.serialization.ByteArraySerializer",
+            "org.apache.kafka.common.serialization.ByteBufferSerializer",
+            "org.apache.kafka.common.serialization.BytesSerializer",
+        ],
+    },
+    Choice { name: "string", aliases: &["org.apache.kafka.common.serialization.StringSerializer"] },
+    Choice { name: "int16", aliases: &["org.apache.kafka.common.serialization.ShortSerializer"] },
+    Choice { name: "int32", aliases: &["org.apache.kafka.common.serialization.IntegerSerializer"] },
+    Choice { name: "int64", aliases: &["org.apache.kafka.common.serialization.LongSerializer"] },
+    Choice { name: "float", aliases: &["org.apache.kafka.common.serialization.FloatSerializer"] },
+    Choice { name: "double", aliases: &["org.apache.kafka.common.serialization.DoubleSerializer"] },
+    Choice { name: "uuid", aliases: &["org.apache.kafka.common.serialization.UUIDSerializer"] },
+    Choice {
+        name: "boolean",
+        aliases: &["org.apache.kafka.common.serialization.BooleanSerializer"],
+    },
+    Choice { name: "void", aliases: &["org.apache.kafka.common.serialization.VoidSerializer"] },
+    Choice { name: "json", aliases: &["org.apache.kafka.connect.json.JsonSerializer"] },
+];
 
 const I32: i64 = i32::MAX as i64;
 const I64: i64 = i64::MAX;
@@ -204,6 +230,17 @@ pub static DEFINITIONS: &[Definition] = &[
          is one (KIP-1123)."),
     now("client.rack", &[], Text(32767), "", Low,
         "Where this client is: compared with broker.rack, for partitioner.rack.aware."),
+    now("key.serializer", &[], Named(SERIALIZERS), "bytes", High,
+        "Makes bytes of a record's key; by name or, for configurations of Java's, by class. bytes: \
+         sent as they are; string: checked to be UTF-8; int16, int32, int64, float, double: the \
+         number as it lies in memory, sent in big-endian order; uuid: 16 bytes or text of 36 \
+         characters, sent as the text, in lower case; boolean: one byte, 0 or 1; void: null and \
+         nothing else; json: checked to be one JSON value. Null stays null. Anything else fails \
+         that record with PRODUCER_ERR_SERIALIZATION. A serializer of your own: \
+         producer_config_set_key_serializer()."),
+    now("value.serializer", &[], Named(SERIALIZERS), "bytes", High,
+        "The same for a record's value; a serializer of your own: \
+         producer_config_set_value_serializer()."),
 
     // Metadata and connections.
     now("metadata.max.age.ms", &["topic.metadata.refresh.interval.ms"], Millis(0, I64), "300000",
@@ -259,12 +296,9 @@ pub static DEFINITIONS: &[Definition] = &[
     later("security.protocol", &[], &["PLAINTEXT"], Medium,
         "connections are neither encrypted nor authenticated; use a PLAINTEXT listener"),
     later("security.providers", &[], &[""], Low, "there are no Java classes to load"),
-    later("interceptor.classes", &[], &[""], Low, "there are no interceptors"),
-    later("key.serializer", &[], &["", "org.apache.kafka.common.serialization.ByteArraySerializer"],
-        High, "keys are sent as the bytes they are"),
-    later("value.serializer", &[],
-        &["", "org.apache.kafka.common.serialization.ByteArraySerializer"],
-        High, "values are sent as the bytes they are"),
+    later("interceptor.classes", &[], &[""], Low,
+        "there are no Java classes to load; add interceptors with \
+         producer_config_add_interceptor()"),
     later("metric.reporters", &[], &[""], Low, "read producer_get_counters() instead"),
     later("enable.metrics.push", &[], &["false"], Low, "nothing is reported to the brokers"),
     later("statistics.interval.ms", &[], &["0"], High, "read producer_get_counters() instead"),

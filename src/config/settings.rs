@@ -95,6 +95,10 @@ pub struct Settings {
     pub receive_buffer: Option<usize>,
     /// How partitions are chosen.
     pub partitioning: Partitioning,
+    /// `key.serializer`: a name of the table's.
+    pub key_serializer: String,
+    /// `value.serializer`: the same.
+    pub value_serializer: String,
     /// `allow.auto.create.topics`.
     pub allow_auto_create_topics: bool,
     /// `delivery.keep.records`.
@@ -174,6 +178,8 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
         send_buffer: rules.unless_off("send.buffer.bytes").map(size),
         receive_buffer: rules.unless_off("receive.buffer.bytes").map(size),
         partitioning,
+        key_serializer: rules.text("key.serializer"),
+        value_serializer: rules.text("value.serializer"),
         allow_auto_create_topics: rules.bool("allow.auto.create.topics"),
         delivery_keep_records: rules.bool("delivery.keep.records"),
         receive_message_max: size(rules.number("receive.message.max.bytes")),

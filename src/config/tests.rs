@@ -1,6 +1,7 @@
 //! Keys one by one, and against each other.
 
 mod idempotence;
+mod plugs;
 
 use super::definition::{DEFINITIONS, FAMILIES, find};
 use super::value::Kind;
@@ -103,6 +104,8 @@ fn defaults_are_javas_but_for_two() {
         send_buffer: Some(131_072),
         receive_buffer: Some(32_768),
         partitioning: Partitioning::builtin(false, None, None),
+        key_serializer: "bytes".into(),
+        value_serializer: "bytes".into(),
         allow_auto_create_topics: true,
         delivery_keep_records: false,
         receive_message_max: 33_554_432,
@@ -147,6 +150,8 @@ fn every_key_reaches_its_setting() {
         ("partitioner.availability.timeout.ms", "26"),
         ("partitioner.rack.aware", "true"),
         ("client.rack", "r1"),
+        ("key.serializer", "STRING"),
+        ("value.serializer", "org.apache.kafka.common.serialization.LongSerializer"),
         ("allow.auto.create.topics", "false"),
         ("delivery.keep.records", "true"),
         ("receive.message.max.bytes", "2500"),
@@ -182,6 +187,8 @@ fn every_key_reaches_its_setting() {
         send_buffer: Some(23),
         receive_buffer: Some(24),
         partitioning: Partitioning::builtin(true, Some(ms(26)), Some("r1")),
+        key_serializer: "string".into(),
+        value_serializer: "int64".into(),
         allow_auto_create_topics: false,
         delivery_keep_records: true,
         receive_message_max: 2500,
@@ -267,7 +274,6 @@ fn what_is_not_there_is_refused_and_its_off_value_taken() {
         ("compression.codec", "NONE", "zstd"),
         ("security.protocol", "plaintext", "SASL_SSL"),
         ("interceptor.classes", "", "a.B"),
-        ("key.serializer", "org.apache.kafka.common.serialization.ByteArraySerializer", "x"),
         ("enable.metrics.push", "False", "true"),
         ("statistics.interval.ms", "0", "1000"),
     ] {
@@ -303,21 +309,6 @@ fn families_are_refused_without_showing_secrets() {
     assert!(refused("metrics.num.samples", "3").contains("metrics.num.samples=3 is not"));
     let config = with(&[("interceptor.secret", canary)]);
     assert!(!format!("{config:?}").contains(canary));
-}
-
-#[test]
-fn keys_for_interceptors_are_kept_as_they_are() {
-    let mut config = with(&[("interceptor.a", " x\n "), ("interceptor.", "")]);
-    assert_eq!(config.get("interceptor.a"), Some(" x\n "));
-    assert_eq!(config.get("interceptor."), Some(""));
-    config.settings().unwrap();
-    assert!(refused(&format!("interceptor.{}", "k".repeat(300)), "1").contains("at most 255"));
-    for i in 0..998 {
-        config.set(&format!("interceptor.{i}"), "1").unwrap();
-    }
-    let error = config.set("interceptor.one.more", "1").unwrap_err();
-    assert!(error.message.contains("at most 1000"), "{error}");
-    config.set("interceptor.a", "2").unwrap();
 }
 
 #[test]

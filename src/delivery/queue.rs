@@ -52,6 +52,8 @@ struct State {
 /// See the module's comment.
 pub struct DeliveryQueue {
     mode: DeliveryMode,
+    /// Who sees every delivery before the user: the interceptors.
+    watch: Option<Arc<dyn DeliverySink>>,
     state: Mutex<State>,
     /// Moves when there is something for the reader, shared with the log's queue.
     signal: Arc<Signal>,
@@ -65,9 +67,11 @@ pub struct DeliveryQueue {
 }
 
 impl DeliveryQueue {
-    /// A queue for one producer. `signal` also moves when `logs` has lines.
+    /// A queue for one producer. `watch` sees every delivery first; `signal` also moves when `logs`
+    /// has lines.
     pub fn new(
         mode: DeliveryMode,
+        watch: Option<Arc<dyn DeliverySink>>,
         logs: Option<Arc<LogQueue>>,
         signal: Arc<Signal>,
         cuts: Arc<Cuts>,
@@ -84,6 +88,7 @@ impl DeliveryQueue {
         let state = State { queue: VecDeque::new(), readiness, closed: false, nudged: false };
         Ok(DeliveryQueue {
             mode,
+            watch,
             state: Mutex::new(state),
             signal,
             logs,
@@ -100,7 +105,7 @@ impl DeliveryQueue {
     pub fn needs_callback_thread(&self) -> bool {
         match self.mode {
             DeliveryMode::Callback(_) => true,
-            DeliveryMode::None => self.logs.is_some(),
+            DeliveryMode::None => self.logs.is_some() || self.watch.is_some(),
             DeliveryMode::Poll => false,
         }
     }
@@ -129,12 +134,12 @@ impl DeliveryQueue {
             return;
         }
         match self.mode {
-            DeliveryMode::None => {
+            DeliveryMode::None if self.watch.is_none() => {
                 counter.fetch_add(count, Ordering::Release);
                 drop(delivery);
                 self.cuts.completed(cut);
             }
-            DeliveryMode::Callback(_) => {
+            DeliveryMode::None | DeliveryMode::Callback(_) => {
                 let first = {
                     let mut state = lock(&self.state);
                     counter.fetch_add(count, Ordering::Release);
@@ -222,6 +227,19 @@ impl DeliveryQueue {
                 "polling is not enabled: call producer_config_enable_poll() before producer_new()",
             ));
         }
+        let before = out.len();
+        let result = self.poll_queue(capacity, clock, deadline, out);
+        self.show(out.get(before..).unwrap_or_default());
+        result
+    }
+
+    fn poll_queue(
+        &self,
+        capacity: usize,
+        clock: &Clock,
+        deadline: Instant,
+        out: &mut Vec<Delivery>,
+    ) -> Result<()> {
         loop {
             let seen = self.signal.generation();
             self.run_logs();
@@ -256,7 +274,11 @@ impl DeliveryQueue {
     pub fn step(&self) -> bool {
         trip("step");
         let logged = self.run_logs();
-        let DeliveryMode::Callback(sink) = &self.mode else { return logged };
+        let sink = match &self.mode {
+            DeliveryMode::Callback(sink) => Some(sink),
+            DeliveryMode::None => None,
+            DeliveryMode::Poll => return logged,
+        };
         let batch: Vec<Delivery> = {
             let mut state = lock(&self.state);
             let count = state.queue.len().min(CALLBACK_BATCH);
@@ -265,7 +287,8 @@ impl DeliveryQueue {
         if batch.is_empty() {
             return logged;
         }
-        {
+        self.show(&batch);
+        if let Some(sink) = sink {
             let _inside = reentry::enter();
             // A callback of Rust's may panic; its deliveries were reported all the same.
             let _ = catch_unwind(AssertUnwindSafe(|| sink.deliver(&batch)));
@@ -279,6 +302,29 @@ impl DeliveryQueue {
             self.cuts.completed(cut);
         }
         true
+    }
+
+    /// Shows deliveries to who sees them before the user.
+    fn show(&self, deliveries: &[Delivery]) {
+        if let Some(watch) = &self.watch
+            && !deliveries.is_empty()
+        {
+            let _inside = reentry::enter();
+            watch.deliver(deliveries);
+        }
+    }
+
+    /// Drops the deliveries that nobody has taken and nobody will.
+    pub fn discard(&self) {
+        let left = std::mem::take(&mut lock(&self.state).queue);
+        for delivery in left {
+            self.show(std::slice::from_ref(&delivery));
+            let cut = delivery.cut;
+            drop(delivery);
+            if !self.is_polled() {
+                self.cuts.completed(cut);
+            }
+        }
     }
 
     fn run_logs(&self) -> bool {
@@ -317,6 +363,12 @@ impl DeliveryQueue {
 
     /// Waits for the outcome of an announced record; `None` when `deadline` has passed without one.
     pub fn wait_sync(&self, sync_id: u64, clock: &Clock, deadline: Instant) -> Option<Delivery> {
+        let delivery = self.wait_for_sync(sync_id, clock, deadline)?;
+        self.show(std::slice::from_ref(&delivery));
+        Some(delivery)
+    }
+
+    fn wait_for_sync(&self, sync_id: u64, clock: &Clock, deadline: Instant) -> Option<Delivery> {
         loop {
             let seen = self.sync_signal.generation();
             {
@@ -414,7 +466,7 @@ mod tests {
             let settings = config.settings().unwrap();
             let accumulator = RecordAccumulator::new(&settings, Arc::new(Nobody));
             let cuts = Arc::clone(accumulator.cuts());
-            let queue = DeliveryQueue::new(mode, None, Arc::default(), cuts).unwrap();
+            let queue = DeliveryQueue::new(mode, None, None, Arc::default(), cuts).unwrap();
             Bench { accumulator, queue: Arc::new(queue), clock: Clock::system() }
         }
 
@@ -429,6 +481,7 @@ mod tests {
                 timestamp_ms: None,
                 tag,
                 timeout_ms: 0,
+                as_is: false,
             };
             let reading = Reading { mono: Instant(1), wall_ms: 0 };
             let alone = Alone { sync_id, deadline: Instant::NEVER };

@@ -28,6 +28,7 @@ impl<'a> Columns<'a> {
                 timestamp_ms: None,
                 tag: first_tag.wrapping_add(index as u64),
                 timeout_ms: 0,
+                as_is: false,
             })
         })
     }

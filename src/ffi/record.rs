@@ -118,6 +118,7 @@ pub(super) unsafe fn convert<'a>(
                 .then_some(record.timestamp_ms),
             tag: record.tag,
             timeout_ms: record.timeout_ms.unsigned_abs(),
+            as_is: record.flags & PRODUCER_RECORD_AS_IS != 0,
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::delivery::reentry;
 use crate::error::{Error, RETRIABLE, Result, status};
 use crate::record::check_topic;
 use crate::sender::{Control, Reply};
+use crate::sync::lock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,7 +56,8 @@ impl Producer {
     /// Stops the producer. Returns how many records it failed, and whether everything was reported
     /// in time.
     pub fn close(&self, timeout: Timeout) -> (u64, Result<()>) {
-        let shared = &self.shared;
+        // Counted: on_close may free the handle.
+        let shared = &Arc::clone(&self.shared);
         let aborted = || shared.accumulator.aborted();
         if shared.state.load(Ordering::Acquire) == CLOSED {
             return (aborted(), Err(closed()));
@@ -78,12 +80,16 @@ impl Producer {
         shared.tell(Control::Close);
         // Not bounded by the deadline: the network thread waits for nobody.
         shared.network_done.wait(&shared.clock, Instant::NEVER);
-        if !shared
-            .callback_done
-            .wait(&shared.clock, deadline.max(shared.clock.now().after(HANDOVER)))
-        {
+        let handover = || shared.clock.now().after(HANDOVER);
+        if !shared.callback_done.wait(&shared.clock, deadline.max(handover())) {
             let message = "close: a callback of yours still runs; call producer_close() again, or \
                            producer_free(), which waits for it";
+            return (aborted(), Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE)));
+        }
+        // In poll mode the end is the poll that says so.
+        if !shared.deliveries.is_polled() && !shared.close_plugs(deadline.max(handover())) {
+            let message = "close: a send still runs a function of yours; call producer_close() \
+                           again, or producer_free(), which waits for it";
             return (aborted(), Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE)));
         }
         shared.state.store(CLOSED, Ordering::Release);
@@ -99,7 +105,37 @@ impl Producer {
     }
 }
 
+impl Producer {
+    /// What is left to do when its threads have ended, on a thread that may wait for them.
+    pub(super) fn end_elsewhere(&self) {
+        if self.shared.plugs.is_none() {
+            return;
+        }
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        let shared = Arc::clone(&self.shared);
+        let end = move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+            shared.end();
+        };
+        // Without a thread for it nobody hears of the end; nobody waits for it either.
+        let _ = std::thread::Builder::new().name("kafka-free".into()).spawn(end);
+    }
+}
+
 impl super::Shared {
+    /// The very end: the threads are gone. Outcomes that nobody took are told to the interceptors.
+    pub(super) fn end(&self) {
+        self.deliveries.discard();
+        self.close_plugs(Instant::NEVER);
+    }
+
+    /// Ends what the user plugged in, once; false if it was still in use at the deadline.
+    pub(super) fn close_plugs(&self, deadline: Instant) -> bool {
+        self.plugs.as_ref().is_none_or(|plugs| plugs.close(&self.clock, deadline))
+    }
+
     /// Lets callers that wait for metadata or memory see that the producer is closing.
     pub(super) fn wake_waiters(&self) {
         self.metadata.signal().notify();

@@ -4,14 +4,17 @@
 //! append to one partition's front at a time, and reach the network thread through the inbox and
 //! through [`Control`] messages. Every wait is a `try_` half that says what to wait for, and a thin
 //! shell here that waits (so that a simulator can drive the first without threads). `producer.rs`
-//! of the design is a folder: `send` (rooms 1 to 5), `topics` (what a caller looks up per record),
-//! `end` (flush, purge, close), `threads` (the two threads).
+//! of the design is a folder: `send` (rooms 1 to 5), `send_sync`, `topics` (what a caller looks up
+//! per record), `end` (flush, purge, close), `plugs` (interceptors and serializers), `threads` (the
+//! two threads).
 
 mod end;
 #[cfg(test)]
 mod panics;
 mod partition;
+mod plugs;
 mod send;
+mod send_sync;
 mod threads;
 mod topics;
 #[cfg(all(test, feature = "mock", not(loom)))]
@@ -19,7 +22,7 @@ mod unstarted;
 mod wait;
 
 pub use crate::metadata::PartitionInfo;
-pub use send::Receipt;
+pub use send_sync::Receipt;
 #[cfg(all(test, feature = "mock", not(loom)))]
 pub(crate) use threads::Outside;
 #[cfg(all(test, feature = "mock", not(loom)))]
@@ -31,16 +34,19 @@ use crate::clock::Clock;
 use crate::config::{ProducerConfig, Settings};
 use crate::delivery::{Delivery, DeliveryMode, DeliveryQueue, reentry};
 use crate::error::{Error, Result, status};
+use crate::interceptors::Interceptor;
 use crate::log::{Level, LogQueue, LogSink, Logger};
 use crate::metadata::Metadata;
 use crate::partitioner::Partitioner;
 use crate::rng::Rng;
 use crate::sender::Control;
+use crate::serializer::Serializer;
 use crate::sync::{Latch, Signal, lock};
 use crossbeam::channel::Sender as Outbox;
 use partition::Choosing;
+use plugs::Plugs;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use topics::Topics;
@@ -54,6 +60,12 @@ pub struct Options {
     pub log: Option<(Level, Arc<dyn LogSink>)>,
     /// What chooses partitions in place of `partitioner.class`.
     pub partitioner: Option<Arc<dyn Partitioner>>,
+    /// What runs around every record, in order.
+    pub interceptors: Vec<Arc<dyn Interceptor>>,
+    /// What makes bytes of keys, in place of `key.serializer`.
+    pub key_serializer: Option<Arc<dyn Serializer>>,
+    /// What makes bytes of values, in place of `value.serializer`.
+    pub value_serializer: Option<Arc<dyn Serializer>>,
 }
 
 /// Numbers as of one moment: `accepted == acknowledged + failed + pending`.
@@ -92,12 +104,15 @@ pub(crate) struct Shared {
     deliveries: Arc<DeliveryQueue>,
     topics: Topics,
     choosing: Choosing,
+    /// Nothing is plugged in, no partitioner either that has to be asked first: sends take the
+    /// short way.
+    plain: bool,
+    /// `None`: records go as they are, and nobody watches.
+    plugs: Option<Arc<Plugs>>,
     control: Outbox<Control>,
     next_sync_id: AtomicU64,
     network_done: Latch,
     callback_done: Latch,
-    /// There is, or was, a producer of whose end the user's code has to learn.
-    started: AtomicBool,
 }
 
 /// A producer. Any thread may call any method.
@@ -109,7 +124,7 @@ pub struct Producer {
 impl Producer {
     /// Starts a producer; does not wait for a broker. The error of a bad configuration names every
     /// problem that fits.
-    pub fn new(config: &ProducerConfig, options: Options) -> Result<Producer> {
+    pub fn new(config: &ProducerConfig, mut options: Options) -> Result<Producer> {
         let signal = Arc::new(Signal::default());
         let logs = options.log.clone();
         let logs =
@@ -122,7 +137,7 @@ impl Producer {
             Some(_) => settings.with_own_partitioner(config),
             None => Ok(settings),
         });
-        let settings = settings.map_err(|problems| {
+        let refused = |problems: Vec<Error>| {
             for problem in &problems {
                 logger.log(Level::Error, "config", || problem.message.to_string());
             }
@@ -132,13 +147,21 @@ impl Producer {
                 queue.run();
             }
             all_problems(&problems)
-        })?;
+        };
+        let settings = settings.map_err(refused)?;
+        let plugs = Plugs::new(config, &settings, &mut options, &logger)
+            .map_err(|problem| refused(vec![problem]))?;
+        if let Some(plugs) = &plugs {
+            plugs.configure(config).map_err(|problem| refused(vec![problem]))?;
+        }
         for note in &settings.notes {
             logger.log(Level::Info, "config", || note.clone());
         }
-        let log_queue = logs.map(|(_, queue)| queue);
-        let Options { delivery, partitioner, .. } = options;
-        threads::start(settings, delivery, partitioner, log_queue, signal, logger)
+        let log_queue = logs.as_ref().map(|(_, queue)| Arc::clone(queue));
+        let plugged =
+            threads::Plugged { partitioner: options.partitioner.take(), plugs: plugs.clone() };
+        threads::start(settings, options.delivery, plugged, log_queue, signal, logger.clone())
+            .inspect_err(|_| plugs.iter().for_each(|plugs| plugs.undo()))
     }
 
     /// Numbers as of now.
@@ -159,8 +182,15 @@ impl Producer {
 
     /// Moves up to `capacity` deliveries to `out`, waiting for the first. One thread at a time.
     pub fn poll(&self, capacity: usize, timeout: Timeout, out: &mut Vec<Delivery>) -> Result<()> {
-        let deadline = timeout.deadline(self.shared.clock.now(), None);
-        self.shared.deliveries.poll(capacity, &self.shared.clock, deadline, out)
+        let shared = &self.shared;
+        let deadline = timeout.deadline(shared.clock.now(), None);
+        let polled = shared.deliveries.poll(capacity, &shared.clock, deadline, out);
+        let drained = matches!(&polled, Err(error) if error.status == status::CLOSED);
+        if drained && !reentry::inside() && !shared.close_plugs(deadline) {
+            // A send still runs code of the user's: not the end yet.
+            return Ok(());
+        }
+        polled
     }
 
     /// The descriptor to wait on in poll mode.
@@ -182,7 +212,8 @@ impl Drop for Producer {
     fn drop(&mut self) {
         if reentry::inside() {
             // Nothing waits in here, for it may be waited for: the threads end by themselves.
-            return self.abandon();
+            self.abandon();
+            return self.end_elsewhere();
         }
         // The barrier: with timeout 0 the records are failed at once; what may take time is the
         // user's callback.
@@ -191,16 +222,7 @@ impl Drop for Producer {
         for thread in threads {
             let _ = thread.join();
         }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // The last of application and threads is gone: nobody calls the user's code any more.
-        if let Some(own) = self.choosing.own.take_if(|_| *self.started.get_mut()) {
-            let _inside = reentry::enter_in_a_send();
-            own.close();
-        }
+        self.shared.end();
     }
 }
 
@@ -215,10 +237,7 @@ impl Shared {
                 close it and report this",
             )
             .with(crate::error::FATAL)),
-            _ => Err(Error::new(
-                status::CLOSED,
-                "the producer is closed; make a new one with producer_new()",
-            )),
+            _ => Err(closed()),
         }
     }
 
@@ -229,6 +248,10 @@ impl Shared {
             self.accumulator.inbox().notify();
         }
     }
+}
+
+fn closed() -> Error {
+    Error::new(status::CLOSED, "the producer is closed; make a new one with producer_new()")
 }
 
 /// Every problem of a configuration in one sentence that fits a C caller's buffer: as many as fit

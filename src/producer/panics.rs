@@ -45,6 +45,7 @@ fn to(partition: i32, tag: u64) -> ProducerRecord<'static> {
         timestamp_ms: Some(tag.cast_signed()),
         timeout_ms: 0,
         tag,
+        as_is: false,
     }
 }
 

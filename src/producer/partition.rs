@@ -58,7 +58,7 @@ impl Choosing {
         }
     }
 
-    /// Whether records get their partition by [`Shared::with_partition`].
+    /// Whether records get their partition by [`Shared::find_place`].
     #[inline]
     pub fn asks_first(&self) -> bool {
         self.asks_first
@@ -89,18 +89,19 @@ impl Shared {
         sticky.update(index, bytes, batch_full, &topic.metadata, &around, &self.rng);
     }
 
-    /// The record with a partition of its own, where it has to be asked for first.
-    pub(super) fn with_partition<'a>(
+    /// Gives the record a partition of its own, where it has to be asked for first.
+    pub(super) fn find_place(
         &self,
-        record: &ProducerRecord<'a>,
+        record: &mut ProducerRecord<'_>,
         wait: &mut Wait,
-    ) -> Result<ProducerRecord<'a>> {
+    ) -> Result<()> {
         if !self.choosing.asks_first || record.partition.is_some() {
-            return Ok(*record);
+            return Ok(());
         }
         refuse_in_a_send()?;
         let partition = self.with_topic(record.topic, wait, |topic, _| self.ask(topic, record))?;
-        Ok(ProducerRecord { partition: Some(partition), ..*record })
+        record.partition = Some(partition);
+        Ok(())
     }
 
     /// Nothing is locked here, and this thread's last topic is out of a send's reach.

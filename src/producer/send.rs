@@ -9,28 +9,16 @@ use crate::accumulator::batch::Alone;
 use crate::accumulator::front::Partition;
 use crate::accumulator::ticket::Waiting;
 use crate::accumulator::times::own_deadline;
-use crate::clock::Reading;
+use crate::clock::{Instant, Reading};
 use crate::delivery::reentry;
 use crate::error::{Error, RETRIABLE, Result, status};
 use crate::record::ProducerRecord;
 use crate::sender::Control;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// So many records of a batch call go under one reading of the clock and one lock at most.
 const LONGEST_RUN: usize = 64;
-
-/// Where one record went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// The partition.
-    pub partition: i32,
-    /// The offset; -1 if unknown (acks=0).
-    pub offset: i64,
-    /// The record's timestamp, or the broker's with LogAppendTime.
-    pub timestamp_ms: i64,
-}
 
 /// What came of one try.
 enum Attempt {
@@ -45,7 +33,7 @@ enum Attempt {
 struct Later<'a> {
     record: &'a ProducerRecord<'a>,
     /// When its call began.
-    since: crate::clock::Instant,
+    since: Instant,
     alone: Option<Alone>,
 }
 
@@ -62,20 +50,23 @@ impl Producer {
 
     #[inline(always)]
     fn send_within(&self, record: &ProducerRecord<'_>, budget: Duration) -> Result<()> {
-        self.shared.check_open()?;
-        let reading = self.shared.clock.reading();
-        if self.shared.choosing.asks_first() {
-            return self.shared.ask_and_send(record, reading, &mut Wait::new(reading.mono, budget));
+        let shared = &self.shared;
+        shared.check_open()?;
+        let reading = shared.clock.reading();
+        if !shared.plain {
+            return shared.send_plugged(record, reading, &mut Wait::new(reading.mono, budget));
         }
-        if self.shared.append_if_room(record, reading) {
+        if shared.append_if_room(record, reading) {
             return Ok(());
         }
         let mut wait = Wait::new(reading.mono, budget);
-        self.shared.append(record, reading, &mut wait, None)
+        shared.append(record, reading, &mut wait, None)
     }
 
     /// Sends records in order until one is refused; returns how many were accepted. `records` is
     /// asked for the next one while a lock is held: it waits for nothing and runs no user code.
+    /// What is plugged in runs for one record at a time, before any lock is taken, and not for
+    /// those behind the first that is refused.
     pub fn send_batch<'a>(
         &self,
         records: impl Iterator<Item = Result<ProducerRecord<'a>>>,
@@ -95,9 +86,9 @@ impl Producer {
                 Some(Ok(record)) => record,
             };
             let reading = self.shared.clock.reading();
-            if self.shared.choosing.asks_first() {
-                // One by one: what is asked may be the user's code, and there is a lock on a run.
-                if let Err(error) = self.shared.ask_and_send(&record, reading, &mut wait) {
+            if !self.shared.plain {
+                // One by one: what runs may be the user's code, and there is a lock on a run.
+                if let Err(error) = self.shared.send_plugged(&record, reading, &mut wait) {
                     return (accepted, Err(error));
                 }
                 accepted += 1;
@@ -111,56 +102,6 @@ impl Producer {
                     return (accepted, Err(error));
                 }
                 accepted += 1;
-            }
-        }
-    }
-
-    /// Sends one record in a batch of its own, without lingering, and waits for its outcome.
-    /// `timeout` is the record's own: its outcome is decided when this returns.
-    pub fn send_sync(&self, record: &ProducerRecord<'_>, timeout: Timeout) -> Result<Receipt> {
-        let shared = &self.shared;
-        shared.check_open()?;
-        let reading = shared.clock.reading();
-        let mut wait = shared.wait_for(timeout);
-        wait.check("the record's outcome")?;
-        let record = &shared.with_partition(record, &mut wait)?;
-        let timeout = match timeout {
-            Timeout::Default if record.timeout_ms > 0 => {
-                Duration::from_millis(record.timeout_ms.into())
-            }
-            Timeout::Default => shared.settings.delivery_timeout,
-            Timeout::After(duration) => duration,
-        };
-        let deadline = reading.mono.after(timeout);
-        let sync_id = shared.next_sync_id.fetch_add(1, Ordering::Relaxed);
-        shared.deliveries.expect_sync(sync_id);
-        let alone = Alone { sync_id, deadline };
-        if let Err(error) = shared.append(record, reading, &mut wait, Some(alone)) {
-            shared.deliveries.forget_sync(sync_id);
-            return Err(error);
-        }
-        // Whatever happens the network thread decides at the deadline.
-        let outcome =
-            shared.deliveries.wait_sync(sync_id, &shared.clock, crate::clock::Instant::NEVER);
-        let Some(delivery) = outcome else {
-            return Err(Error::new(
-                status::PANIC,
-                "the outcome of a record was lost: a defect, report it",
-            ));
-        };
-        match &delivery.failure {
-            None => Ok(Receipt {
-                partition: delivery.partition,
-                offset: delivery.base_offset,
-                timestamp_ms: if delivery.append_time_ms >= 0 {
-                    delivery.append_time_ms
-                } else {
-                    record.timestamp_ms.unwrap_or(reading.wall_ms)
-                },
-            }),
-            Some(failure) => {
-                let message = failure.message.to_string_lossy().into_owned();
-                Err(Error::new(delivery.status, message).with(delivery.flags))
             }
         }
     }
@@ -183,19 +124,21 @@ impl Shared {
         appended.is_some()
     }
 
-    /// For partitioners that are asked first: asks, and appends.
+    /// One record of a producer into which something is plugged.
     #[cold]
-    fn ask_and_send(
+    fn send_plugged(
         &self,
         record: &ProducerRecord<'_>,
         reading: Reading,
         wait: &mut Wait,
     ) -> Result<()> {
-        let record = self.with_partition(record, wait)?;
-        if self.append_if_room(&record, reading) {
-            return Ok(());
-        }
-        self.append(&record, reading, wait, None)
+        self.plugged(record, reading, |record, reading| {
+            self.find_place(record, wait)?;
+            if self.append_if_room(record, reading) {
+                return Ok(());
+            }
+            self.append(record, reading, wait, None)
+        })
     }
 
     /// The same as [`Shared::append_if_room`] for the first of several records and those behind it
@@ -234,7 +177,7 @@ impl Shared {
     }
 
     #[cold]
-    fn append(
+    pub(super) fn append(
         &self,
         record: &ProducerRecord<'_>,
         reading: Reading,
@@ -324,21 +267,6 @@ impl Shared {
         {
             self.tell(Control::Expiry { slot: partition.slot, at });
         }
-    }
-
-    #[cold]
-    fn append_alone(
-        &self,
-        partition: &Arc<Partition>,
-        record: &ProducerRecord<'_>,
-        reading: Reading,
-        alone: Alone,
-    ) -> Result<Appended> {
-        let appended = self.accumulator.try_append_alone(partition, record, reading, alone)?;
-        if matches!(appended, Appended::Done(_)) {
-            self.tell(Control::Expiry { slot: partition.slot, at: alone.deadline });
-        }
-        Ok(appended)
     }
 
     /// Waits for memory and appends, as often as it takes.

@@ -5,6 +5,7 @@
 //! reported with PANIC, and the producer is fatal.
 
 use super::partition::Choosing;
+use super::plugs::Plugs;
 use super::topics::Topics;
 use super::{CLOSED, OPEN, PANICKED, Producer, Shared};
 use crate::accumulator::RecordAccumulator;
@@ -22,7 +23,7 @@ use crate::rng::Rng;
 use crate::sender::{Parts, Sender};
 use crate::sync::{Latch, Signal, Wake, lock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
@@ -43,11 +44,18 @@ pub(crate) struct Outside<S: Selectable> {
     pub resolver: Box<dyn Resolver>,
 }
 
+/// What users plug in.
+#[derive(Default)]
+pub(super) struct Plugged {
+    pub partitioner: Option<Arc<dyn Partitioner>>,
+    pub plugs: Option<Arc<Plugs>>,
+}
+
 /// Makes what a producer consists of and starts its threads.
 pub(super) fn start(
     settings: Settings,
     mode: DeliveryMode,
-    partitioner: Option<Arc<dyn Partitioner>>,
+    plugged: Plugged,
     logs: Option<Arc<LogQueue>>,
     signal: Arc<Signal>,
     logger: Logger,
@@ -59,7 +67,7 @@ pub(super) fn start(
         resolver: Box::new(SystemResolver::new(selector.waker())),
         selector,
     };
-    let (producer, sender) = assemble(settings, mode, partitioner, logs, signal, &logger, outside)?;
+    let (producer, sender) = assemble(settings, mode, plugged, logs, signal, &logger, outside)?;
     let shared = Arc::clone(&producer.shared);
     let started = start_callback_thread(&shared).and_then(|callback| {
         lock(&producer.threads).extend(callback);
@@ -68,13 +76,16 @@ pub(super) fn start(
     match started {
         Ok(thread) => {
             lock(&producer.threads).push(thread);
-            shared.started.store(true, Ordering::Relaxed);
             Ok(producer)
         }
         Err(error) => {
             // The producer's drop joins what was started, and must not wait for what was not.
             shared.network_done.set();
             shared.deliveries.close();
+            // Nor hear of an end what never began.
+            if let Some(plugs) = &shared.plugs {
+                plugs.undo();
+            }
             shared.state.store(CLOSED, Ordering::Release);
             Err(error)
         }
@@ -83,14 +94,17 @@ pub(super) fn start(
 
 /// A producer whose threads are not started.
 pub(super) fn assemble<S: Selectable>(
-    settings: Settings,
+    mut settings: Settings,
     mode: DeliveryMode,
-    partitioner: Option<Arc<dyn Partitioner>>,
+    plugged: Plugged,
     logs: Option<Arc<LogQueue>>,
     signal: Arc<Signal>,
     logger: &Logger,
     outside: Outside<S>,
 ) -> Result<(Producer, Sender<S>)> {
+    let Plugged { partitioner, plugs } = plugged;
+    let watch = plugs.as_ref().and_then(|plugs| plugs.watch());
+    settings.delivery_keep_records |= watch.is_some();
     let Outside { clock, rng, selector, resolver } = outside;
     let waker: Arc<dyn Wake> = selector.waker();
     let client = NetworkClient::new(
@@ -103,7 +117,7 @@ pub(super) fn assemble<S: Selectable>(
     );
     let accumulator = Arc::new(RecordAccumulator::new(&settings, Arc::clone(&waker)));
     let deliveries =
-        Arc::new(DeliveryQueue::new(mode, logs, signal, Arc::clone(accumulator.cuts()))?);
+        Arc::new(DeliveryQueue::new(mode, watch, logs, signal, Arc::clone(accumulator.cuts()))?);
     let metadata =
         Arc::new(Metadata::new(metadata_config(&settings), Arc::clone(&rng), logger.clone()));
     metadata.set_waker(waker);
@@ -122,10 +136,12 @@ pub(super) fn assemble<S: Selectable>(
         client,
         control: messages,
     });
+    let choosing = Choosing::new(&settings.partitioning, partitioner, availability);
     let shared = Arc::new(Shared {
         id: PRODUCERS.fetch_add(1, Ordering::Relaxed),
         state: AtomicU8::new(OPEN),
-        choosing: Choosing::new(&settings.partitioning, partitioner, availability),
+        plain: plugs.is_none() && !choosing.asks_first(),
+        choosing,
         settings,
         clock,
         rng,
@@ -133,11 +149,11 @@ pub(super) fn assemble<S: Selectable>(
         metadata,
         deliveries,
         topics: Topics::new(),
+        plugs,
         control,
         next_sync_id: AtomicU64::new(1),
         network_done: Latch::default(),
         callback_done: Latch::default(),
-        started: AtomicBool::new(false),
     });
     Ok((Producer { shared, threads: Mutex::new(Vec::new()) }, sender))
 }

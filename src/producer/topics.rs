@@ -69,6 +69,15 @@ impl Resolved {
     }
 }
 
+/// Runs code of the user's that belongs to a send. The thread's last topic is out of its reach, so
+/// that a send in there, to whichever producer, goes the long way and is refused.
+pub(super) fn without_last<T>(f: impl FnOnce() -> T) -> T {
+    let last = LAST.try_with(|last| last.take()).ok().flatten();
+    let result = f();
+    let _ = LAST.try_with(|slot| slot.replace(last));
+    result
+}
+
 impl Topics {
     pub fn new() -> Topics {
         Topics { map: ShardedLock::new(HashMap::default()) }

@@ -1,6 +1,6 @@
 //! A producer whose two threads are played by somebody else: what the simulator drives.
 
-use super::threads::{Outside, assemble};
+use super::threads::{Outside, Plugged, assemble};
 use super::{Producer, Shared};
 use crate::accumulator::RecordAccumulator;
 use crate::config::ProducerConfig;
@@ -32,7 +32,8 @@ impl Producer {
             first.unwrap_or_else(|| Error::new(crate::error::status::INVALID_CONFIG, "unknown"))
         })?;
         let signal = Arc::new(Signal::default());
-        let (producer, sender) = assemble(settings, mode, None, None, signal, logger, outside)?;
+        let plugged = Plugged::default();
+        let (producer, sender) = assemble(settings, mode, plugged, None, signal, logger, outside)?;
         let roles = Roles { shared: Arc::clone(&producer.shared) };
         if !roles.has_callbacks() {
             roles.shared.callback_done.set();

@@ -169,6 +169,7 @@ impl World {
 
     fn send(&mut self) {
         let value = vec![0; self.rng.usize(0..60)];
+        let (tag, to) = (self.next_tag, &self.partitions[self.rng.usize(0..2)]);
         let record = ProducerRecord {
             topic: "t",
             partition: None,
@@ -176,13 +177,12 @@ impl World {
             value: Some(&value),
             headers: &[],
             timestamp_ms: None,
-            tag: self.next_tag,
+            tag,
             timeout_ms: 0,
+            as_is: false,
         };
-        let to = &self.partitions[self.rng.usize(0..2)];
         let reading = Reading { mono: self.now, wall_ms: 0 };
-        let appended = self.accumulator.try_append(to, &record, reading).unwrap();
-        assert!(matches!(appended, Appended::Done { .. }));
+        assert!(matches!(self.accumulator.try_append(to, &record, reading), Ok(Appended::Done(_))));
         self.next_tag += 1;
     }
 

@@ -155,6 +155,7 @@ impl Caller {
             timestamp_ms: None,
             tag: id,
             timeout_ms: draft.timeout_ms,
+            as_is: false,
         };
         send(id, &record)
     }
@@ -242,6 +243,7 @@ impl Caller {
                 timestamp_ms: None,
                 tag: *id,
                 timeout_ms: draft.timeout_ms,
+                as_is: false,
             })
         });
         let (began, slept) = (self.now(), sleeps());

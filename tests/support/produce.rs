@@ -202,7 +202,17 @@ pub fn cluster(brokers: i32, partitions: i32) -> MockCluster {
 pub fn record(value: &[u8], tag: u64) -> ProducerRecord<'_> {
     let (topic, partition, key, timestamp_ms) = ("t", None, None, None);
     let (headers, timeout_ms, value) = (&[], 0, Some(value));
-    ProducerRecord { topic, partition, key, value, headers, timestamp_ms, tag, timeout_ms }
+    ProducerRecord {
+        topic,
+        partition,
+        key,
+        value,
+        headers,
+        timestamp_ms,
+        tag,
+        timeout_ms,
+        as_is: false,
+    }
 }
 
 /// The same for a partition.
