@@ -42,6 +42,40 @@ fn many_threads_share_little_memory() {
     assert_settled(&producer);
 }
 
+/// What is in flight to a broker that does not answer frees nothing: what lingers for another one
+/// does not wait for that.
+#[test]
+fn a_frozen_broker_does_not_make_the_others_linger() {
+    let (partitions, of_the_frozen) = (100, 0);
+    let cluster = cluster(2, partitions);
+    for partition in 0..partitions {
+        let node = if partition == of_the_frozen { 2 } else { 1 };
+        cluster.set_leader("t", partition, node).unwrap();
+    }
+    let settings = [
+        TIGHT,
+        &[("linger.ms", "60000"), ("request.timeout.ms", "60000")],
+        &[("delivery.timeout.ms", "150000"), ("max.block.ms", "30000")],
+    ];
+    let (producer, _) = producer(&cluster, &settings.concat());
+    producer.send(&to(of_the_frozen, b"x", 0)).unwrap();
+    producer.flush(LONG).unwrap();
+    cluster.set_broker(2, true, true, 0, 0).unwrap();
+    producer.send(&to(of_the_frozen, b"x", 1)).unwrap();
+    assert!(producer.flush(Timeout::After(Duration::from_millis(50))).is_err());
+    // Each begins a batch, and they take more than there is.
+    let value = [1; 900];
+    let (_, took) = timed(|| {
+        for partition in 1..partitions {
+            producer.send(&to(partition, &value, 2)).unwrap();
+        }
+    });
+    assert!(took < SOON, "{took:?}");
+    cluster.set_broker(2, true, false, 0, 0).unwrap();
+    producer.flush(LONG).unwrap();
+    assert_settled(&producer);
+}
+
 #[test]
 fn a_broker_that_takes_nothing_ends_in_buffer_full_after_max_block_ms() {
     let cluster = cluster(1, 1);
@@ -62,6 +96,63 @@ fn a_broker_that_takes_nothing_ends_in_buffer_full_after_max_block_ms() {
     let full = producer.try_send(&record(&value, 1)).unwrap_err();
     assert_eq!(full.status, status::BUFFER_FULL, "{full}");
     producer.close(Timeout::After(Duration::ZERO)).1.unwrap();
+    assert_settled(&producer);
+}
+
+/// A caller who gets no memory learns who has it, though the record is for somebody else.
+#[test]
+fn whoever_gets_no_memory_is_told_which_broker_holds_it() {
+    let cluster = cluster(2, 2);
+    for partition in 0..2 {
+        cluster.set_leader("t", partition, partition + 1).unwrap();
+    }
+    let settings =
+        [TIGHT, &[("max.block.ms", "100"), ("linger.ms", "0"), ("request.timeout.ms", "30000")]];
+    let (producer, _) = producer(&cluster, &settings.concat());
+    let value = [1; 1000];
+    let fill = |partition| {
+        let refused = || producer.try_send(&to(partition, &value, 0)).err();
+        let mut full = None;
+        eventually("there is no memory", || {
+            full = refused().filter(|error| error.status == status::BUFFER_FULL);
+            full.is_some()
+        });
+        full.unwrap()
+    };
+    producer.send(&to(1, &value, 0)).unwrap();
+    producer.flush(LONG).unwrap();
+    cluster.set_broker(2, true, true, 0, 0).unwrap();
+    let full = fill(1);
+    let expected = "buffer.memory=65536 is exhausted for topic t partition 1 (";
+    assert!(full.message.contains(expected), "{full}");
+    assert!(full.message.contains(" of them for node 2"), "{full}");
+    cluster.set_broker(1, true, true, 0, 0).unwrap();
+    let full = loop {
+        if let Err(full) = producer.send(&to(0, &value, 0)) {
+            break full;
+        }
+    };
+    assert!(full.message.contains("for topic t partition 0"), "{full}");
+    assert!(full.message.contains(" of them for node 2 (127.0.0.1:"), "{full}");
+    assert!(full.message.contains("which has not answered for "), "{full}");
+    assert!(full.message.contains("none was freed within 100 ms"), "{full}");
+    let full = fill(0);
+    assert!(full.message.contains("which has not answered for "), "as well: {full}");
+    // Not alone any more, the frozen one is left less.
+    producer.purge(None, None).unwrap();
+    for node in 1..=2 {
+        cluster.set_broker(node, true, false, 0, 0).unwrap();
+    }
+    producer.flush(LONG).unwrap();
+    producer.send(&to(0, &value, 0)).unwrap();
+    producer.flush(LONG).unwrap();
+    cluster.set_broker(2, true, true, 0, 0).unwrap();
+    let full = fill(1);
+    let expected = "has no more, while other brokers are in use, for the leader of topic t";
+    assert!(full.message.contains(expected), "{full}");
+    producer.send(&to(0, &value, 0)).unwrap();
+    cluster.set_broker(2, true, false, 0, 0).unwrap();
+    producer.flush(LONG).unwrap();
     assert_settled(&producer);
 }
 

@@ -5,26 +5,24 @@
 //! thread after it is free again. Nothing here waits but for the lock: where memory is missing the
 //! caller gets something to wait on, and waits outside.
 
-use super::batch::{Alone, Full, OpenBatch, Opening};
-use super::buffer_pool::{BufferPool, First, SMALLEST_SLAB};
+mod slow;
+
+use super::batch::Alone;
+use super::buffer_pool::BufferPool;
 use super::cuts::Cuts;
-use super::front::{Front, History, Listing, Partition};
+use super::front::{Front, Listing, Partition};
 use super::inbox::Inbox;
 use super::seal::{Claim, SealState};
-use super::slab::Slab;
 use super::ticket::Waiting;
-use crate::clock::{Instant, Reading};
-use crate::error::{Error, Result, Status, status};
+use crate::clock::Reading;
+use crate::error::{Error, Result, Status};
 use crate::protocol::record_batch::{self, BATCH_HEADER_LEN};
 use crate::record::ProducerRecord;
 use crate::sync::FrontGuard;
+use slow::Slow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A partition that got no batch for so long starts small again.
-const IDLE: Duration = Duration::from_secs(1);
-/// So many full batches in a row, and the next one starts with a slab of `batch.size`.
-const FULL_STREAK: u8 = 2;
 /// Kafka's MESSAGE_TOO_LARGE.
 const MESSAGE_TOO_LARGE: Status = 10;
 
@@ -320,176 +318,6 @@ impl Drop for Appender<'_> {
     }
 }
 
-/// An append that needs more than room in the open batch.
-struct Slow<'a> {
-    record: &'a ProducerRecord<'a>,
-    payload_len: usize,
-    timestamp: i64,
-    now: Instant,
-    may_open: bool,
-}
-
-impl Slow<'_> {
-    #[cold]
-    fn append(&self, appender: &mut Appender<'_>) -> Result<Appended> {
-        let Appender { partition, context, front, wake, claim } = appender;
-        let (partition, context) = (*partition, *context);
-        let Some(front) = front else { return Ok(Appended::BatchFull) };
-        if let Some(bytes) = self.append_to_open(front, partition, context, claim) {
-            return Ok(self.done(front, partition, context, bytes, wake));
-        }
-        if front.shut {
-            return Err(Error::new(status::CLOSED, "the producer is closed; make a new one"));
-        }
-        if !self.may_open {
-            return Ok(Appended::BatchFull);
-        }
-        let len = record_batch::record_len(record_batch::body_len(0, 0, self.payload_len));
-        let size = self.first_slab(front, context, len);
-        match context.pool.first(partition.slot, &partition.leader, size, &mut front.ticket) {
-            First::Slab(slab) => {
-                let deadline = self.now.after(context.linger);
-                let cut = context.cuts.open();
-                let mut open = OpenBatch::new(Opening {
-                    pool: Arc::clone(&context.pool),
-                    slab,
-                    cut,
-                    created: self.now,
-                    deadline,
-                    base_timestamp: self.timestamp,
-                    full_at: context.limit(false),
-                });
-                // However large: the first record is what the slab was made for.
-                let Ok(len) = self.push(&mut open, usize::MAX) else {
-                    context.cuts.completed(open.cut);
-                    return Err(Error::new(MESSAGE_TOO_LARGE, "the record cannot be encoded"));
-                };
-                let lingers = open.deadline > self.now;
-                front.open(open, partition);
-                if lingers {
-                    *wake |= front.list(partition, &context.inbox, Listing::Timed, deadline);
-                    // A flush that ended this cut in between may have looked for what lingers
-                    // before it could find this.
-                    if context.cuts.current() != cut {
-                        *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
-                    }
-                }
-                Ok(self.done(front, partition, context, BATCH_HEADER_LEN + len, wake))
-            }
-            First::Wait { waiting, fresh } => {
-                if fresh && context.pool.closed() == 0 {
-                    // Nothing on its way would free any: some lingering has to end.
-                    *wake |= context.inbox.announce();
-                }
-                Ok(Appended::NoMemory(waiting))
-            }
-        }
-    }
-
-    fn push(&self, open: &mut OpenBatch, limit: usize) -> Result<usize, Full> {
-        open.push_timed(self.record, self.payload_len, self.timestamp, limit, self.now)
-    }
-
-    /// Into the open batch, grown if need be; else that one is closed, if there is one.
-    fn append_to_open(
-        &self,
-        front: &mut Front,
-        partition: &Partition,
-        context: &AppendContext,
-        claim: &mut Option<Claim>,
-    ) -> Option<usize> {
-        let limit = context.limit(front.muted);
-        let open = front.open.as_mut()?;
-        let mut full = false;
-        while open.cut == context.cuts.current() {
-            match self.push(open, limit) {
-                Ok(len) => return Some(len),
-                Err(Full::Batch) => {
-                    full = true;
-                    break;
-                }
-                Err(Full::Slab(len)) => {
-                    let Some(slab) = next_slab(open, partition, context, len, limit) else { break };
-                    open.chain(slab);
-                }
-                Err(Full::Tags) => {
-                    let count = open.tags_wanted().max(front.history.count);
-                    let slab = context.pool.grow_tags(count, &partition.leader);
-                    let least = open.tags_wanted();
-                    let slab = slab.or_else(|| context.pool.grow_tags(least, &partition.leader));
-                    let Some(slab) = slab else { break };
-                    open.move_tags(slab);
-                }
-                Err(Full::Deadlines) => {
-                    let count = open.deadlines_wanted();
-                    let Some(slab) = context.pool.grow_tags(count, &partition.leader) else {
-                        break;
-                    };
-                    open.move_deadlines(slab);
-                }
-            }
-        }
-        let batch = front.close_open(self.now, full)?;
-        *claim = Some(Claim::of_closer(&batch.body));
-        front.closed.push_back(batch);
-        None
-    }
-
-    /// The record is in the open batch, which is ready if that is full, does not linger, or has a
-    /// record that would not live to see the end of it.
-    fn done(
-        &self,
-        front: &mut Front,
-        partition: &Arc<Partition>,
-        context: &AppendContext,
-        bytes: usize,
-        wake: &mut bool,
-    ) -> Appended {
-        partition.count_one();
-        let open = front.open.as_ref();
-        let batch_full = open.is_some_and(OpenBatch::is_full);
-        if batch_full || open.is_some_and(|open| open.deadline <= self.now) {
-            *wake |= front.list(partition, &context.inbox, Listing::Ready, Inbox::NOW);
-        }
-        Appended::Done(Pushed { bytes, batch_full })
-    }
-
-    /// The size of a new batch's first slab: what the last ones were like, and not more than a
-    /// share of the memory.
-    fn first_slab(&self, front: &Front, context: &AppendContext, len: usize) -> usize {
-        let History { full_streak, records_len, opened, .. } = front.history;
-        let wish = if self.now.since(opened) > IDLE {
-            SMALLEST_SLAB
-        } else if full_streak >= FULL_STREAK {
-            context.batch_size
-        } else {
-            records_len
-        };
-        let pool = &context.pool;
-        let size = pool.size_upto(wish.min(pool.limit() / 8));
-        if size >= len && size <= pool.limit() { size } else { pool.size_for(len) }
-    }
-}
-
-/// One more slab for an open batch, of which `len` bytes are needed and up to `limit` may be used.
-fn next_slab(
-    open: &OpenBatch,
-    partition: &Partition,
-    context: &AppendContext,
-    len: usize,
-    limit: usize,
-) -> Option<Slab> {
-    let pool = &context.pool;
-    let used = open.records_len();
-    // Plenty: few slabs. Else little waste: a third of what is used already.
-    let most = if pool.used() <= pool.limit() / 2 { used.saturating_mul(3) } else { used / 3 };
-    let least = pool.size_for(len);
-    let enough = pool.size_from(limit.saturating_sub(used));
-    let size = pool.size_upto(most).min(enough).max(least);
-    let slab = pool.grow(size, &partition.leader);
-    slab.or_else(|| if least < size { pool.grow(least, &partition.leader) } else { None })
-}
-
 #[cfg(test)]
 impl<'a> Appender<'a> {
     pub(super) fn front(&mut self) -> &mut Front {
@@ -504,7 +332,9 @@ mod tests {
     use super::super::testing::{
         BATCH_SIZE, Bench, LINGER, MAX_REQUEST_SIZE, ms, partition, reading, record, take, take_at,
     };
+    use super::slow::{FULL_STREAK, IDLE};
     use super::*;
+    use crate::clock::Instant;
     use crate::protocol::crc32c;
     use std::thread;
 
@@ -688,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_the_batch_is_closed_and_the_caller_gets_a_ticket() {
+    fn without_memory_the_batch_is_ready_and_the_caller_gets_a_ticket() {
         let bench = Bench::new(4 << 10);
         let partition = partition(0);
         let mut accepted = 0;
@@ -709,6 +539,73 @@ mod tests {
         assert!(waiting.is_over());
         bench.must_append(&partition, ms(1), 100);
         assert_eq!(bench.context.pool.waiting(), 0);
+    }
+
+    /// Two partitions in 4 KiB, of which the second has 3.
+    fn little_memory() -> (Bench, Arc<Partition>, Arc<Partition>) {
+        let bench = Bench::new(4 << 10);
+        let other = partition(1);
+        for _ in 0..3 {
+            bench.must_append(&other, ms(1), 900);
+        }
+        assert_eq!(bench.context.pool.used(), 3 << 10);
+        bench.drain();
+        (bench, partition(0), other)
+    }
+
+    #[test]
+    fn a_batch_that_waits_for_its_turn_at_the_broker_grows_by_what_is_freed() {
+        let (bench, partition, other) = little_memory();
+        bench.must_append(&partition, ms(1), 600);
+        let waiting = bench.must_wait(&partition, ms(1), 600);
+        assert_eq!(bench.drain_slots(), [(0, ms(6)), (0, Inbox::NOW)]);
+        assert!(other.try_purge(&mut Vec::new()));
+        assert!(waiting.is_over());
+        bench.must_append(&partition, ms(1), 600);
+        drop(waiting);
+        let (_, batches) = take(&partition, take_at(ms(1)));
+        assert_eq!((batches.len(), batches[0].body.count()), (1, 2));
+        drop(batches);
+        assert_eq!((bench.context.pool.used(), bench.context.pool.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn tags_are_waited_for_as_slabs_are() {
+        for batch_is_taken in [false, true] {
+            let (bench, partition, other) = little_memory();
+            for _ in 0..16 {
+                bench.must_append(&partition, ms(1), 10);
+            }
+            let waiting = bench.must_wait(&partition, ms(1), 10);
+            // What was waited for are tags; if the batch is gone by then they are its successor's
+            // first slab.
+            let of = if batch_is_taken { &partition } else { &other };
+            let (_, batches) = take(of, take_at(ms(6)));
+            drop(batches);
+            assert!(waiting.is_over());
+            bench.must_append(&partition, ms(6), 10);
+            drop(waiting);
+            let (_, batches) = take(&partition, take_at(ms(20)));
+            assert_eq!(batches[0].body.count(), if batch_is_taken { 1 } else { 17 });
+            drop(batches);
+            assert!(other.try_purge(&mut Vec::new()));
+            assert_eq!((bench.context.pool.used(), bench.context.pool.waiting()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_partition_of_which_the_network_thread_knows_nothing_says_so() {
+        let (bench, partition, other) = little_memory();
+        bench.must_append(&partition, ms(1), 900);
+        assert!(!bench.must_wait(&partition, ms(1), 900).unnoticed, "its batch is listed");
+        assert!(!bench.must_wait(&other, ms(1), 900).unnoticed);
+        let (_, in_flight) = take(&partition, take_at(ms(1)));
+        assert!(bench.must_wait(&partition, ms(1), 900).unnoticed, "it has nothing in its front");
+        drop(in_flight);
+        let (_, in_flight) = take(&other, Take { mute: true, ..take_at(ms(6)) });
+        bench.must_append(&partition, ms(1), 900);
+        assert!(!bench.must_wait(&other, ms(6), 900).unnoticed, "one of its batches is in flight");
+        drop(in_flight);
     }
 
     #[test]

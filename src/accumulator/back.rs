@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::turn::Order;
+pub use super::turn::{Order, Pressed};
 
 /// In place of a node id: partitions whose leader is not known.
 pub const NO_LEADER: i32 = -1;
@@ -58,8 +58,8 @@ pub struct Backs {
     last_resort: Arc<dyn LastResort>,
     /// Batches of this cut and older do not linger.
     flushed_cut: u64,
-    /// Nothing lingers: somebody waits for memory that only sending would free.
-    pressed: bool,
+    /// Whose batches don't linger, since somebody waits for memory that only sending would free.
+    pressed: Pressed,
     /// A partition without a leader became ready.
     leaderless: bool,
     /// The producer id that sequences start under.
@@ -83,7 +83,7 @@ impl Backs {
             limits,
             last_resort,
             flushed_cut: 0,
-            pressed: false,
+            pressed: Pressed::Nobody,
             leaderless: false,
             newest_id: None,
             without_id: Vec::new(),
@@ -256,22 +256,25 @@ impl Backs {
     /// Batches of `cut` and older stop lingering.
     pub fn flush(&mut self, cut: u64) {
         self.flushed_cut = self.flushed_cut.max(cut);
-        self.end_linger();
+        self.end_linger(&Pressed::Everybody);
     }
 
-    /// Until the next call nothing lingers, or everything does again.
-    pub fn press(&mut self, pressed: bool) {
+    /// Until the next call nothing of these lingers.
+    pub fn press(&mut self, pressed: Pressed) {
+        self.end_linger(&pressed);
         self.pressed = pressed;
-        if pressed {
-            self.end_linger();
-        }
     }
 
-    fn end_linger(&mut self) {
+    fn end_linger(&mut self, of: &Pressed) {
+        if matches!(of, Pressed::Nobody) {
+            return;
+        }
         for slot in 0..self.backs.len() {
             let slot = slot as u32;
             let lingers = self.back(slot).is_some_and(|back| {
-                matches!(back.place, Place::Ring(_)) && back.retries.is_empty()
+                matches!(back.place, Place::Ring(_))
+                    && back.retries.is_empty()
+                    && of.includes(back.partition.leader())
             });
             if lingers {
                 self.make_ready(slot);
@@ -337,14 +340,14 @@ impl Backs {
             self.make_ready(slot);
             return Some(batch);
         }
-        let (force, force_cut) = match (self.pressed, self.flushed_cut) {
-            (true, _) => (true, EVERY_CUT),
-            (false, cut) => (cut > 0, cut),
+        let partition = Arc::clone(self.partition(slot)?);
+        let (force, force_cut) = match self.pressed.includes(partition.leader()) {
+            true => (true, EVERY_CUT),
+            false => (self.flushed_cut > 0, self.flushed_cut),
         };
         let mute = order == Order::OneInFlight;
         let take = Take { now, force, force_cut, max_batches: 1, mute, closed_only: false };
         let mut from_front = std::mem::take(&mut self.from_front);
-        let partition = Arc::clone(self.partition(slot)?);
         let taken = partition.try_take(take, &mut from_front);
         let batch = from_front.pop();
         self.from_front = from_front;

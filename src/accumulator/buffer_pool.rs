@@ -9,12 +9,12 @@
 //!
 //! Any thread; one mutex, touched once per slab and once per closed batch, never per record.
 //! Whoever finds no memory gets a [`Ticket`]: one per partition, FIFO per leader, round robin
-//! between leaders, no leader above half of the memory while another waits. Whoever frees memory
-//! hands it to the ticket that is next, exactly: bytes are charged to it before its waiters wake,
-//! and come back if nobody is left to use them.
+//! between leaders, and no leader takes more than it leaves free while it is not alone. Whoever
+//! frees memory hands it to the ticket that is next, exactly: bytes are charged to it before its
+//! waiters wake, and come back if nobody is left to use them.
 
 use super::slab::{Garbage, SMALLEST_TAGS, Shelves, Slab, TagSlab};
-use super::ticket::{Line, Ticket, Waiting};
+use super::ticket::{Line, Need, Ticket, Waiting};
 use crate::clock::Instant;
 use crate::sync::Wake;
 use crate::sync::prim::{AtomicUsize, Mutex, Ordering, guard};
@@ -33,14 +33,23 @@ const ODD_GRAIN: usize = 4 << 10;
 /// How often [`BufferPool::trim`] looks.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a partition gets for a new batch.
-pub(super) enum First {
-    Slab(Slab),
+/// What a partition gets in turn.
+pub(super) enum First<T> {
+    Memory(T),
     /// Nothing yet; `fresh`: nobody of this partition has waited before.
     Wait {
         waiting: Waiting,
         fresh: bool,
     },
+}
+
+impl<T> First<T> {
+    pub(super) fn map<U>(self, into: impl FnOnce(T) -> U) -> First<U> {
+        match self {
+            First::Memory(memory) => First::Memory(into(memory)),
+            First::Wait { waiting, fresh } => First::Wait { waiting, fresh },
+        }
+    }
 }
 
 /// `buffer.memory`.
@@ -111,6 +120,16 @@ impl BufferPool {
         guard(&self.state).line.alert();
     }
 
+    /// The leader that holds most, -1 for partitions without one, and how much.
+    pub fn holder(&self) -> Option<(i32, usize)> {
+        guard(&self.state).line.holder()
+    }
+
+    /// The leaders of the partitions that wait for memory, appended to `into`.
+    pub fn waiting_leaders(&self, into: &mut Vec<i32>) {
+        into.extend(guard(&self.state).line.waiting_leaders());
+    }
+
     /// How many partitions wait for memory.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -176,32 +195,63 @@ impl BufferPool {
         Some(TagSlab::new(tags, count, leader))
     }
 
-    /// The first slab of a partition's new batch. Where others wait already, or there is too
-    /// little, the partition waits its turn with the ticket left in `ticket`; on the way back the
-    /// ticket's bytes are the slab.
+    /// A slab for a partition, in turn. Where others wait already, or there is too little, the
+    /// partition waits with the ticket left in `ticket`; on the way back the ticket's bytes are the
+    /// slab, if they are `least` at least.
     pub(super) fn first(
+        self: &Arc<Self>,
+        (slot, leader): (u32, &AtomicI32),
+        least: usize,
+        size: usize,
+        ticket: &mut Option<Arc<Ticket>>,
+    ) -> First<Slab> {
+        self.in_turn(slot, leader, Need { least, size }, ticket, |state, size, leader| {
+            (state.shelves.take_slab(size), size, leader)
+        })
+        .map(|(data, size, leader)| Slab::new(data, size, leader))
+    }
+
+    /// Tags for at least `count` records, likewise.
+    pub(super) fn first_tags(
+        self: &Arc<Self>,
+        (slot, leader): (u32, &AtomicI32),
+        count: usize,
+        ticket: &mut Option<Arc<Ticket>>,
+    ) -> First<TagSlab> {
+        let count = count.max(SMALLEST_TAGS).next_power_of_two();
+        let least = count.saturating_mul(size_of::<u64>());
+        // A slab's size, since it may be one that they become.
+        let size = self.size_from(least).max(least);
+        self.in_turn(slot, leader, Need { least, size }, ticket, |state, size, leader| {
+            state.line.refund(leader, size - least);
+            (state.shelves.take_tags(count), leader)
+        })
+        .map(|(tags, leader)| TagSlab::new(tags, count, leader))
+    }
+
+    fn in_turn<T>(
         self: &Arc<Self>,
         slot: u32,
         leader: &AtomicI32,
-        size: usize,
+        need: Need,
         ticket: &mut Option<Arc<Ticket>>,
-    ) -> First {
+        take: impl FnOnce(&mut State, usize, i32) -> T,
+    ) -> First<T> {
         let mut granted = Vec::new();
         let mut state = guard(&self.state);
-        let charged = state.line.first(slot, leader, size, ticket, &mut granted);
-        let first = match charged {
+        let first = match state.line.first(slot, leader, need, ticket, &mut granted) {
             Ok((size, leader)) => {
-                let data = state.shelves.take_slab(size);
-                self.publish(&state);
-                drop(state);
-                First::Slab(Slab::new(data, size, leader))
+                let taken = take(&mut state, size, leader);
+                state.line.grant(&mut granted);
+                First::Memory(taken)
             }
             Err((ticket, fresh)) => {
-                self.publish(&state);
-                drop(state);
-                First::Wait { waiting: Waiting::new(Arc::clone(self), ticket), fresh }
+                let yields = state.line.fits(ticket.need());
+                First::Wait { waiting: Waiting::new(Arc::clone(self), ticket, yields), fresh }
             }
         };
+        self.publish(&state);
+        drop(state);
         wake(granted);
         first
     }

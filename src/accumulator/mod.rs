@@ -11,6 +11,7 @@ pub mod batch;
 pub mod buffer_pool;
 pub mod cuts;
 pub mod front;
+pub mod holder;
 pub mod inbox;
 pub mod outgoing;
 mod prefetch;
@@ -38,6 +39,7 @@ use batch::Alone;
 use buffer_pool::BufferPool;
 use cuts::Cuts;
 use front::Partition;
+use holder::Holder;
 use inbox::Inbox;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -54,6 +56,7 @@ pub struct RecordAccumulator {
     context: AppendContext,
     registry: Mutex<Registry>,
     aborted: AtomicU64,
+    holder: Holder,
 }
 
 impl RecordAccumulator {
@@ -71,12 +74,18 @@ impl RecordAccumulator {
             context,
             registry: Mutex::new(Registry::default()),
             aborted: AtomicU64::new(0),
+            holder: Holder::default(),
         }
     }
 
     /// The memory.
     pub fn pool(&self) -> &Arc<BufferPool> {
         &self.context.pool
+    }
+
+    /// Who holds most of the memory.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     /// The way to the network thread.

@@ -11,6 +11,7 @@ use super::buffer_pool::{BufferPool, First, SMALLEST_SLAB};
 use super::cuts::Cuts;
 use super::front::{Partition, Rest, Take, Taken};
 use super::inbox::Inbox;
+use super::slab::Slab;
 use super::testing::{ms, partition, reading, record};
 use super::ticket::{Ticket, Waiting};
 use crate::clock::{Clock, Instant};
@@ -271,12 +272,16 @@ struct Party {
 
 impl Party {
     fn new(slot: u32) -> Party {
-        let leader = i32::try_from(slot).unwrap();
+        Party::of(slot, i32::try_from(slot).unwrap())
+    }
+
+    fn of(slot: u32, leader: i32) -> Party {
         Party { slot, leader: AtomicI32::new(leader), ticket: None }
     }
 
-    fn ask(&mut self, pool: &Arc<BufferPool>) -> First {
-        pool.first(self.slot, &self.leader, SMALLEST_SLAB, &mut self.ticket)
+    fn ask(&mut self, pool: &Arc<BufferPool>) -> First<Slab> {
+        let size = SMALLEST_SLAB;
+        pool.first((self.slot, &self.leader), size, size, &mut self.ticket)
     }
 
     /// Waits as long as it takes, and gives the memory back.
@@ -284,7 +289,7 @@ impl Party {
         let mut held: Option<Waiting> = None;
         loop {
             match self.ask(pool) {
-                First::Slab(slab) => {
+                First::Memory(slab) => {
                     drop(held);
                     pool.release(iter::once(slab), None, 0);
                     return;
@@ -317,12 +322,55 @@ fn loom_memory_reaches_everybody_who_waits() {
     });
 }
 
+/// A leader that is not alone and holds as much as it leaves free waits for memory of its own,
+/// though some is free, and gets it, however that comes back.
+#[test]
+fn loom_a_leader_that_had_to_yield_gets_what_comes_back() {
+    model(4, || {
+        let pool = BufferPool::new(4 * SMALLEST_SLAB, 0, Arc::new(Poll::default()));
+        Party::new(2).use_memory(&pool);
+        let leader = AtomicI32::new(1);
+        let held = [(); 2].map(|()| pool.grow(SMALLEST_SLAB, &leader).unwrap());
+        assert!(pool.grow(SMALLEST_SLAB, &leader).is_none(), "half is free");
+        let users = [1, 2].map(|slot| {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || Party::new(slot).use_memory(&pool))
+        });
+        held.into_iter().for_each(|slab| pool.release(iter::once(slab), None, 0));
+        users.into_iter().for_each(|user| user.join().unwrap());
+        assert_eq!((pool.used(), pool.waiting()), (0, 0));
+    });
+}
+
+/// Two partitions of such a leader wait, and one of them gives up.
+#[test]
+fn loom_a_turn_that_is_given_up_goes_to_the_next_of_the_leader() {
+    model(3, || {
+        let pool = BufferPool::new(4 * SMALLEST_SLAB, 0, Arc::new(Poll::default()));
+        Party::new(2).use_memory(&pool);
+        let leader = AtomicI32::new(1);
+        let held = [(); 2].map(|()| pool.grow(SMALLEST_SLAB, &leader).unwrap());
+        let First::Wait { waiting, .. } = Party::new(1).ask(&pool) else { panic!("half is free") };
+        let impatient = thread::spawn(move || drop(waiting));
+        let patient = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || Party::of(3, 1).use_memory(&pool))
+        };
+        let [first, second] = held;
+        pool.release(iter::once(first), None, 0);
+        patient.join().unwrap();
+        impatient.join().unwrap();
+        pool.release(iter::once(second), None, 0);
+        assert_eq!((pool.used(), pool.waiting()), (0, 0));
+    });
+}
+
 /// A waiter gives up while the memory is freed: the grant goes to the next, or back.
 #[test]
 fn loom_a_grant_to_nobody_is_not_lost() {
     model(4, || {
         let pool = one_slab();
-        let First::Slab(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
+        let First::Memory(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
         let First::Wait { waiting, fresh: true } = Party::new(2).ask(&pool) else {
             panic!("it is taken")
         };
@@ -344,7 +392,7 @@ fn loom_a_grant_to_nobody_is_not_lost() {
 fn loom_a_shared_ticket_outlives_one_of_its_waiters() {
     model(4, || {
         let pool = one_slab();
-        let First::Slab(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
+        let First::Memory(slab) = Party::new(1).ask(&pool) else { panic!("it is free") };
         let mut party = Party::new(2);
         let First::Wait { waiting: stays, .. } = party.ask(&pool) else { panic!("it is taken") };
         let First::Wait { waiting: leaves, fresh: false } = party.ask(&pool) else {

@@ -1,9 +1,20 @@
-//! Who waits for memory, and in which order it is handed out.
+//! Who waits for memory, in which order it is handed out, and how much of it one leader may hold.
 //!
 //! A [`Line`] is the books of a buffer pool: what is charged to whom, and the tickets of those who
 //! wait. It belongs to the pool and is guarded by its mutex, and so is every change of a ticket's
 //! state; a ticket's state may be read without. A ticket is granted, spent or ended once; bytes
 //! granted to it are charged before its waiters wake, so that nobody else can take them.
+//!
+//! A broker that does not answer gives nothing back, so memory that its partitions take is taken
+//! from the others for as long as that lasts. Therefore a leader that is not alone takes no more
+//! than it leaves free. One that freezes ends up with a half at most, two with a third each, and
+//! whoever comes next always finds some. A leader is alone again when it has had memory worth
+//! [`ALONE_AFTER`] times all there is, and nobody else any: a broker that gives nothing back never
+//! gets there, however long the others are silent.
+//!
+//! No grant is missed, though nothing here watches a clock: who must not take more holds some, and
+//! when that comes back everything is looked at again. What is charged to a leader comes back to
+//! it, even if the partition has another one by then.
 
 use super::buffer_pool::BufferPool;
 use crate::clock::{Clock, Instant};
@@ -12,6 +23,9 @@ use crate::sync::prim::{AtomicU8, AtomicUsize, Ordering};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
+
+/// After charges of so many times `buffer.memory` to one leader it counts as the only one in use.
+const ALONE_AFTER: u64 = 4;
 
 /// Where a ticket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +92,7 @@ impl Ticket {
         self.state.store(next as u8, Ordering::Release);
     }
 
-    fn need(&self) -> usize {
+    pub(super) fn need(&self) -> usize {
         self.need.load(Ordering::Relaxed)
     }
 
@@ -94,11 +108,16 @@ impl Ticket {
 pub struct Waiting {
     pool: Arc<BufferPool>,
     ticket: Arc<Ticket>,
+    /// Nothing of its partition's makes the network thread look at who waits: if this really waits,
+    /// it has to be told.
+    pub unnoticed: bool,
+    /// There is some, but its leader must leave that to others.
+    pub yields: bool,
 }
 
 impl Waiting {
-    pub(super) fn new(pool: Arc<BufferPool>, ticket: Arc<Ticket>) -> Waiting {
-        Waiting { pool, ticket }
+    pub(super) fn new(pool: Arc<BufferPool>, ticket: Arc<Ticket>, yields: bool) -> Waiting {
+        Waiting { pool, ticket, unnoticed: false, yields }
     }
 
     /// What is waited with.
@@ -142,6 +161,10 @@ pub(super) struct Line {
     waiting: usize,
     /// The leader served last: the next one with a higher id is first now.
     served: i32,
+    /// Bytes ever charged.
+    charged: u64,
+    /// The leader charged last and the one charged last before it, with what `charged` was then.
+    recent: [(i32, u64); 2],
 }
 
 /// What one leader's partitions use, and which of them wait. -1: the partitions without a leader.
@@ -152,9 +175,26 @@ struct Leader {
     queue: VecDeque<Arc<Ticket>>,
 }
 
+/// What a partition asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    /// What it can do with, if that was granted before.
+    pub(super) least: usize,
+    /// What it takes, or waits for.
+    pub(super) size: usize,
+}
+
 impl Line {
     pub(super) fn new(limit: usize) -> Line {
-        Line { limit, used: 0, leaders: Vec::new(), waiting: 0, served: i32::MIN }
+        Line {
+            limit,
+            used: 0,
+            leaders: Vec::new(),
+            waiting: 0,
+            served: i32::MIN,
+            charged: 0,
+            recent: [(-1, 0); 2],
+        }
     }
 
     pub(super) fn used(&self) -> usize {
@@ -163,6 +203,16 @@ impl Line {
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// The leader that holds most, and how much.
+    pub(super) fn holder(&self) -> Option<(i32, usize)> {
+        self.leaders.iter().map(|of| (of.id, of.used)).max_by_key(|(_, used)| *used)
+    }
+
+    /// The leaders somebody of whom waits.
+    pub(super) fn waiting_leaders(&self) -> impl Iterator<Item = i32> {
+        self.leaders.iter().filter(|leader| !leader.queue.is_empty()).map(|leader| leader.id)
     }
 
     /// Lets everybody who waits look whether waiting still makes sense.
@@ -184,14 +234,26 @@ impl Line {
         &mut self.leaders[place]
     }
 
-    fn fits(&self, size: usize) -> bool {
-        size <= self.limit - self.used
+    fn free(&self) -> usize {
+        self.limit - self.used
+    }
+
+    pub(super) fn fits(&self, size: usize) -> bool {
+        size <= self.free()
     }
 
     pub(super) fn charge(&mut self, leader: i32, size: usize) {
         self.used += size;
         self.leader(leader).used += size;
         debug_assert!(self.used <= self.limit);
+        self.charged += size as u64;
+        // Partitions without a leader send nothing: they are nobody to leave memory to.
+        if leader >= 0 {
+            if self.recent[0].0 != leader {
+                self.recent[1] = self.recent[0];
+            }
+            self.recent[0] = (leader, self.charged);
+        }
     }
 
     pub(super) fn refund(&mut self, leader: i32, size: usize) {
@@ -200,42 +262,55 @@ impl Line {
         self.leader(leader).used -= size;
     }
 
-    /// Whether this leader must let others go first: it would have more than half while another one
-    /// waits.
-    fn must_yield(&mut self, leader: i32, size: usize) -> bool {
-        let half = self.limit / 2;
-        let of = self.leader(leader);
-        let (used, own) = (of.used, of.queue.len());
+    /// Whether a leader, of which so many tickets wait, must leave what is free to others: it would
+    /// hold more than is left.
+    fn must_yield(&self, leader: i32, used: usize, tickets: usize, size: usize) -> bool {
         // One that has nothing may have its large record.
-        used > 0 && used + size > half && self.waiting > own
+        used > 0
+            && used + size > self.free().saturating_sub(size)
+            && (self.waiting > tickets || !self.is_alone(leader))
+    }
+
+    fn is_alone(&self, leader: i32) -> bool {
+        let [last, before] = self.recent;
+        let (other, at) = if last.0 == leader { before } else { last };
+        other < 0 || self.charged - at >= ALONE_AFTER * self.limit as u64
+    }
+
+    /// Whether there is memory for this leader, as far as it is concerned.
+    fn may_have(&mut self, leader: i32, size: usize) -> bool {
+        let of = self.leader(leader);
+        let (used, tickets) = (of.used, of.queue.len());
+        self.fits(size) && !self.must_yield(leader, used, tickets, size)
     }
 
     /// Charges memory for an open batch: past those who wait, out of what is free.
     pub(super) fn charge_growth(&mut self, leader: i32, size: usize) -> bool {
-        let may = self.fits(size) && !self.must_yield(leader, size);
+        let may = self.may_have(leader, size);
         if may {
             self.charge(leader, size);
         }
         may
     }
 
-    /// Charges memory for a new batch: size and leader that were charged; or the ticket to wait
-    /// with, counted as one more waiter, and whether it is a new one.
+    /// Charges memory in turn: size and leader that were charged; or the ticket to wait with,
+    /// counted as one more waiter, and whether it is a new one.
     pub(super) fn first(
         &mut self,
         slot: u32,
         leader: &AtomicI32,
-        size: usize,
+        need: Need,
         held: &mut Option<Arc<Ticket>>,
         granted: &mut Vec<Arc<Ticket>>,
     ) -> Result<(usize, i32), (Arc<Ticket>, bool)> {
+        let Need { least, size } = need;
         let mut fresh = false;
         let ticket = match held.take() {
             Some(ticket) if ticket.state() == TicketState::Waiting => {
-                ticket.need.fetch_max(size, Ordering::Relaxed);
+                ticket.need.fetch_max(least, Ordering::Relaxed);
                 ticket
             }
-            Some(ticket) if ticket.state() == TicketState::Granted && ticket.need() < size => {
+            Some(ticket) if ticket.state() == TicketState::Granted && ticket.need() < least => {
                 // First of its leader again, since it would have been its turn.
                 self.refund(ticket.leader(), ticket.need());
                 ticket.need.store(size, Ordering::Relaxed);
@@ -248,7 +323,7 @@ impl Line {
             Some(ticket) if ticket.state() == TicketState::Granted => ticket,
             Some(_) | None => {
                 let leader = leader.load(Ordering::Relaxed);
-                if self.waiting == 0 && self.fits(size) {
+                if self.may_have(leader, size) && !self.is_anybodys_turn(leader) {
                     self.charge(leader, size);
                     return Ok((size, leader));
                 }
@@ -269,19 +344,24 @@ impl Line {
         Err((ticket, fresh))
     }
 
-    /// Hands what is free to those whose turn it is, as far as it goes. The bytes gather for the
-    /// next one until they are enough: nobody with a smaller need overtakes.
+    /// Whether somebody comes before a partition of this leader that begins to wait now.
+    fn is_anybodys_turn(&self, leader: i32) -> bool {
+        self.waiting > 0
+            && self.leaders.iter().any(|of| {
+                of.queue.front().is_some_and(|next| {
+                    let tickets = of.queue.len();
+                    of.id == leader || !self.must_yield(of.id, of.used, tickets, next.need())
+                })
+            })
+    }
+
+    /// Hands what is free to those whose turn it is, as far as it goes.
     pub(super) fn grant(&mut self, granted: &mut Vec<Arc<Ticket>>) {
         while self.waiting > 0 {
             let Some(leader) = self.next_leader() else { return };
-            let Some(next) = self.leader(leader).queue.front() else { return };
-            let need = next.need();
-            if !self.fits(need) {
-                return;
-            }
             let Some(ticket) = self.leader(leader).queue.pop_front() else { return };
             self.waiting -= 1;
-            self.charge(leader, need);
+            self.charge(leader, ticket.need());
             self.served = leader;
             ticket.transition(TicketState::Granted);
             granted.push(ticket);
@@ -289,23 +369,24 @@ impl Line {
     }
 
     /// The leader whose turn it is: the next one in the round that has somebody waiting and need
-    /// not yield. If all would have to, the one with the least.
-    fn next_leader(&mut self) -> Option<i32> {
+    /// not yield. While the bytes for that one gather, nobody with a smaller need overtakes, but
+    /// those that have nothing: theirs is not what it waits for, and perhaps that never comes.
+    fn next_leader(&self) -> Option<i32> {
         let start = self.leaders.partition_point(|leader| leader.id <= self.served);
-        let count = self.leaders.len();
-        let mut least: Option<(usize, i32)> = None;
-        for step in 0..count {
-            let Some(leader) = self.leaders.get((start + step) % count) else { break };
-            let Some(next) = leader.queue.front() else { continue };
-            let (id, used, need) = (leader.id, leader.used, next.need());
-            if !self.must_yield(id, need) {
-                return Some(id);
+        let (first, last) = self.leaders.split_at_checked(start)?;
+        let mut gathers = false;
+        for of in last.iter().chain(first) {
+            let Some(next) = of.queue.front() else { continue };
+            let need = next.need();
+            if self.must_yield(of.id, of.used, of.queue.len(), need) {
+                continue;
             }
-            if least.is_none_or(|(least, _)| used < least) {
-                least = Some((used, id));
+            if self.fits(need) && (of.used == 0 || !gathers) {
+                return Some(of.id);
             }
+            gathers = true;
         }
-        least.map(|(_, id)| id)
+        None
     }
 
     /// One waiter less.
@@ -358,7 +439,8 @@ mod tests {
     impl Party<'_> {
         fn ask(&mut self, line: &mut Line, size: usize) -> Option<(usize, i32)> {
             let mut granted = Vec::new();
-            line.first(self.slot, self.leader, size, &mut self.ticket, &mut granted).ok()
+            let need = Need { least: size, size };
+            line.first(self.slot, self.leader, need, &mut self.ticket, &mut granted).ok()
         }
     }
 
@@ -424,7 +506,95 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_more_than_half_while_another_waits() {
+    fn a_leader_that_is_alone_may_have_everything() {
+        let (one, unknown) = (AtomicI32::new(1), AtomicI32::new(-1));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut without_leader] = parties([&one, &one, &unknown]);
+        assert!(a.ask(&mut line, 900).is_some());
+        assert!(line.charge_growth(1, 50));
+        assert!(b.ask(&mut line, 50).is_some(), "all of it");
+        line.refund(1, LIMIT);
+        assert!(without_leader.ask(&mut line, 10).is_some());
+        assert!(line.charge_growth(1, LIMIT - 10), "who has no leader sends nothing");
+    }
+
+    #[test]
+    fn a_leader_that_is_not_alone_takes_no_more_than_it_leaves_free() {
+        let (greedy, modest) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&greedy, &modest, &greedy]);
+        assert!(a.ask(&mut line, 400).is_some());
+        assert!(b.ask(&mut line, 100).is_some());
+        assert!(line.charge_growth(1, 50), "450 of 900");
+        assert!(!line.charge_growth(1, 1), "one more than is left free, though nobody waits");
+        assert_eq!(c.ask(&mut line, 1), None);
+        assert!(line.charge_growth(2, 100), "the other one does not wait for that");
+        assert!(b.ask(&mut line, 50).is_some(), "in a new batch neither");
+        line.refund(2, 250);
+        assert_eq!(grants(&mut line), [3], "more is free: 451 of 1000");
+    }
+
+    #[test]
+    fn leaders_that_give_nothing_back_leave_something_to_all_others() {
+        let mut line = Line::new(LIMIT);
+        line.charge(9, 1);
+        fn take(line: &mut Line, leader: i32) -> usize {
+            (0..).take_while(|_| line.charge_growth(leader, 1)).count()
+        }
+        let held = [1, 2, 3, 4].map(|leader| take(&mut line, leader));
+        assert_eq!(held, [499, 250, 125, 62]);
+        line.refund(1, 499);
+        let more = [2, 3, 4].map(|leader| take(&mut line, leader));
+        assert_eq!(more, [156, 140, 102], "what one gives back is shared by the same rule");
+    }
+
+    #[test]
+    fn a_frozen_leader_stays_at_a_half_however_long_the_others_are_silent() {
+        let (frozen, other) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&frozen, &other, &frozen]);
+        assert!(b.ask(&mut line, 10).is_some());
+        line.refund(2, 10);
+        assert!(a.ask(&mut line, 500).is_some());
+        for _ in 0..10_000 {
+            assert!(!line.charge_growth(1, 1));
+            assert_eq!(c.ask(&mut line, 1), None);
+            line.leave(&c.ticket.take().unwrap(), &mut Vec::new());
+        }
+        assert!(b.ask(&mut line, 200).is_some(), "the other half is there when it is wanted");
+    }
+
+    #[test]
+    fn a_leader_is_alone_after_four_times_all_memory() {
+        let (one, two) = (AtomicI32::new(1), AtomicI32::new(2));
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c] = parties([&one, &two, &one]);
+        assert!(b.ask(&mut line, 10).is_some());
+        line.refund(2, 10);
+        for _ in 0..7 {
+            assert!(line.charge_growth(1, 500));
+            assert!(!line.charge_growth(1, 1), "the other one was there not long ago");
+            line.refund(1, 500);
+        }
+        assert!(a.ask(&mut line, 499).is_some());
+        assert_eq!(c.ask(&mut line, 400), None);
+        // The last byte that makes it alone is its own; the ticket is looked at when some comes
+        // back.
+        assert!(line.charge_growth(1, 1));
+        line.refund(1, 1);
+        assert_eq!(grants(&mut line), [3]);
+        assert_eq!(line.used(), 899);
+        assert!(line.charge_growth(1, 101), "all of it");
+        assert_eq!(b.ask(&mut line, 10), None);
+        line.refund(1, 10);
+        assert_eq!(grants(&mut line), [2]);
+        line.refund(2, 10);
+        line.refund(1, 490);
+        assert!(!line.charge_growth(1, 1), "not alone any more");
+    }
+
+    #[test]
+    fn one_that_waits_counts_though_it_never_had_any() {
         let (greedy, modest) = (AtomicI32::new(1), AtomicI32::new(2));
         let mut line = Line::new(LIMIT);
         let [mut a, mut b, mut c] = parties([&greedy, &greedy, &modest]);
@@ -433,11 +603,12 @@ mod tests {
         assert_eq!(c.ask(&mut line, 200), None);
         assert!(!line.charge_growth(1, 50));
         line.refund(1, 200);
-        // 700 are leader 1's: above half, so its turn goes to leader 2.
         assert_eq!(grants(&mut line), [3]);
-        assert!(line.charge_growth(1, 50), "nobody else waits any more");
-        line.refund(1, 200);
-        assert_eq!(grants(&mut line), [2]);
+        line.refund(1, 100);
+        line.refund(2, 200);
+        assert!(grants(&mut line).is_empty(), "800 would leave 200");
+        line.refund(1, 300);
+        assert_eq!(grants(&mut line), [2], "500 leave 500");
     }
 
     #[test]
@@ -450,22 +621,47 @@ mod tests {
         assert_eq!(c.ask(&mut line, 100), None);
         assert_eq!(d.ask(&mut line, 100), None);
         line.refund(1, 900);
-        assert_eq!(grants(&mut line), [3, 2, 4], "800 of 1000, though leader 1 waits too");
+        assert_eq!(grants(&mut line), [3, 2], "800 of 1000, though leader 1 waits too");
+        line.refund(2, 800);
+        assert_eq!(grants(&mut line), [4]);
+    }
+
+    /// What a large record waits for is perhaps a frozen broker's, and does not come.
+    #[test]
+    fn leaders_with_nothing_do_not_wait_for_what_gathers() {
+        let leaders = [1, 2, 3].map(AtomicI32::new);
+        let [frozen, large, small] = &leaders;
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b, mut c, mut d] = parties([frozen, large, small, small]);
+        assert!(a.ask(&mut line, 500).is_some());
+        assert_eq!(b.ask(&mut line, 600), None);
+        assert!(c.ask(&mut line, 100).is_some());
+        assert_eq!(d.ask(&mut line, 100), None, "its leader has something: the bytes gather");
+        line.refund(3, 100);
+        assert_eq!(grants(&mut line), [4]);
+        line.refund(3, 100);
+        line.refund(1, 100);
+        assert_eq!(grants(&mut line), [2]);
     }
 
     #[test]
-    fn when_all_must_yield_the_one_with_least_goes_on() {
+    fn when_all_must_yield_they_wait_for_their_own() {
         let (one, two) = (AtomicI32::new(1), AtomicI32::new(2));
         let mut line = Line::new(LIMIT);
         let [mut a, mut b, mut c, mut d] = parties([&one, &two, &one, &two]);
-        assert!(a.ask(&mut line, 480).is_some());
-        assert!(b.ask(&mut line, 470).is_some());
+        line.charge(2, 10);
+        line.refund(2, 10);
+        assert!(a.ask(&mut line, 500).is_some());
+        assert!(b.ask(&mut line, 400).is_some());
         assert_eq!(c.ask(&mut line, 100), None);
         assert_eq!(d.ask(&mut line, 100), None);
-        line.refund(1, 70);
-        line.refund(2, 30);
-        // 410 and 440: with 100 more, both are above half.
-        assert_eq!(grants(&mut line), [3]);
+        line.refund(1, 300);
+        assert_eq!(grants(&mut line), [3], "300 leave 300");
+        line.refund(2, 100);
+        assert!(grants(&mut line).is_empty());
+        line.refund(2, 100);
+        assert_eq!(grants(&mut line), [4]);
+        assert_eq!(line.waiting(), 0);
     }
 
     #[test]

@@ -25,6 +25,28 @@ const REMEMBERED_BATCHES: usize = 5;
 /// for a day (`producer.id.expiration.ms`), or as long as the log has records of them.
 const KNOWN: Duration = Duration::from_secs(60);
 
+/// Whose batches don't linger for the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pressed {
+    /// Nobody's: all linger.
+    Nobody,
+    /// These leaders'.
+    Leaders(Vec<i32>),
+    /// Everybody's.
+    Everybody,
+}
+
+impl Pressed {
+    /// Whether the batches of this leader's partitions are among them.
+    pub(super) fn includes(&self, leader: i32) -> bool {
+        match self {
+            Pressed::Nobody => false,
+            Pressed::Leaders(leaders) => leaders.contains(&leader),
+            Pressed::Everybody => true,
+        }
+    }
+}
+
 /// What keeps the records of a partition in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

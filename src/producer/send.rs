@@ -13,7 +13,7 @@ use crate::clock::{Instant, Reading};
 use crate::delivery::reentry;
 use crate::error::{Error, RETRIABLE, Result, status};
 use crate::record::ProducerRecord;
-use crate::sender::Control;
+use crate::sender::{Control, Reply};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -335,26 +335,27 @@ impl Shared {
         ticket: &Waiting,
         wait: &Wait,
     ) -> Result<()> {
-        let name = &topic.topic.name;
         self.check_open()?;
-        let pool = self.accumulator.pool();
-        let (used, limit) = (pool.used(), pool.limit());
-        let full = |what: String| {
-            let message = format!(
-                "buffer.memory={limit} is exhausted ({used} bytes in use) for topic {name} \
-                partition {partition}: {what}"
-            );
-            Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
-        };
+        let slot = topic.partition(partition).map(|partition| partition.slot);
+        let full = |what: &str| self.buffer_full(&topic.topic.name, partition, ticket, what);
         if wait.is_never() {
             self.deliveries.want_retry();
             // Memory that came before this was noted nudges nobody.
             if ticket.is_over() {
                 return Ok(());
             }
-            return Err(full("try again when deliveries have come, or let the call wait".into()));
+            // Who is refused next is told.
+            if let Some(slot) = slot
+                && self.accumulator.holder().must_ask(self.clock.now())
+            {
+                self.tell(Control::Explain { slot, reply: Reply::new().0 });
+            }
+            return Err(full("try again when deliveries have come, or let the call wait"));
         }
         wait.check("memory")?;
+        if ticket.unnoticed {
+            self.accumulator.inbox().notify();
+        }
         // Nothing that could free memory happens by itself: only the poll of what is waiting does.
         let stuck = || {
             self.deliveries.is_polled() && self.accumulator.cuts().outstanding_upto(u64::MAX) == 0
@@ -366,13 +367,31 @@ impl Shared {
                 return Ok(());
             }
             let waiting = self.deliveries.waiting();
-            return Err(full(format!("{waiting} deliveries wait for producer_poll(); poll them")));
+            return Err(full(&format!("{waiting} deliveries wait for producer_poll(); poll them")));
         }
         let budget = wait.budget.as_millis();
-        let slot = topic.partition(partition).map(|partition| partition.slot);
         let why = slot.and_then(|slot| self.explain(slot));
         let why = why.unwrap_or_else(|| "the brokers take less than is sent".into());
-        Err(full(format!("none was freed within {budget} ms while {why}")))
+        Err(full(&format!("none was freed within {budget} ms while {why}")))
+    }
+
+    #[cold]
+    fn buffer_full(&self, topic: &str, partition: i32, ticket: &Waiting, what: &str) -> Error {
+        let pool = self.accumulator.pool();
+        let (used, limit) = (pool.used(), pool.limit());
+        let holder = self.accumulator.holder().said(self.clock.now()).unwrap_or_else(|| {
+            let (leader, held) = pool.holder().unwrap_or((-1, 0));
+            format!("{held} of them for node {leader}").into()
+        });
+        let for_whom = match ticket.yields {
+            true => "has no more, while other brokers are in use, for the leader of",
+            false => "is exhausted for",
+        };
+        let message = format!(
+            "buffer.memory={limit} {for_whom} topic {topic} partition {partition} \
+             ({used} bytes in use, {holder}): {what}"
+        );
+        Error::new(status::BUFFER_FULL, message).with(RETRIABLE)
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Control {
         /// The deadline.
         at: Instant,
     },
-    /// Say what is in the way of this partition's records.
+    /// Say what is in the way of this partition's records, and who holds the memory.
     Explain {
         /// The partition's slot.
         slot: u32,

@@ -120,6 +120,30 @@ impl<S: Selectable> Sender<S> {
         Some(around.clause(&around.obstacle()))
     }
 
+    /// Who holds most of the memory and why it does not come back, for callers who get none.
+    pub(super) fn explain_memory(&self, now: Instant) -> String {
+        let Parts { client, accumulator, .. } = &self.parts;
+        let Some((leader, held)) = accumulator.pool().holder() else { return "none".into() };
+        if leader == NO_LEADER {
+            return format!("{held} of them for partitions without a leader");
+        }
+        let history = History::default();
+        let around = Circumstances {
+            no_topic: None,
+            leader,
+            address: client.address(leader).map(|address| &**address),
+            node: client.status(leader, now),
+            last_error: client.last_error(leader),
+            no_id: None,
+            ahead: 0,
+            in_flight: false,
+            history: &history,
+            now,
+        };
+        let node = Named { node: leader, address: around.address };
+        format!("{held} of them for {node}{}", around.of_the_node())
+    }
+
     /// What is known of a batch of this partition and of the world around it.
     fn circumstances<'a>(
         &'a self,

@@ -21,7 +21,7 @@ pub mod retry;
 mod settle;
 
 use crate::accumulator::RecordAccumulator;
-use crate::accumulator::back::{BackLimits, Backs, NO_LEADER};
+use crate::accumulator::back::{BackLimits, Backs, NO_LEADER, Pressed};
 use crate::accumulator::inbox::Listed;
 use crate::accumulator::outgoing::{LastResort, Outgoing};
 use crate::clock::{Clock, Instant};
@@ -198,6 +198,7 @@ impl<S: Selectable> Sender<S> {
                 }
                 Control::Explain { slot, reply } => {
                     self.take_inbox(now);
+                    self.parts.accumulator.holder().say(now, &self.explain_memory(now));
                     reply.say(self.explain(slot, now));
                 }
                 Control::Close => self.closing = true,
@@ -279,26 +280,33 @@ impl<S: Selectable> Sender<S> {
         self.nodes = nodes;
     }
 
-    /// A caller waits for memory and nothing that is queued or in flight would free any: what
-    /// lingers is sent.
+    /// A caller waits for memory, and nothing of its leader's that is queued or in flight would
+    /// free any: what lingers there is sent, and everywhere if nothing is on its way anywhere. What
+    /// another broker holds may stay there for long.
     fn cut_linger_for_memory(&mut self, now: Instant) {
-        if self.produces.is_empty()
-            && self.parts.accumulator.pool().waiting() > 0
-            && !self.anything_to_send()
-        {
-            self.backs.press(true);
-            self.send_ready(now);
-            self.backs.press(false);
+        if self.parts.accumulator.pool().waiting() == 0 {
+            return;
         }
-    }
-
-    /// Whether something is ready for a node that takes it sooner or later.
-    fn anything_to_send(&mut self) -> bool {
-        let mut nodes = std::mem::take(&mut self.nodes);
-        self.backs.ready_nodes(&mut nodes);
-        let any = nodes.drain(..).any(|node| self.parts.client.is_connected(node));
-        self.nodes = nodes;
-        any
+        let mut busy = std::mem::take(&mut self.nodes);
+        self.backs.ready_nodes(&mut busy);
+        // Ready for one that takes it sooner or later.
+        busy.retain(|node| self.parts.client.is_connected(*node));
+        busy.extend(self.produces.values().map(|produce| produce.node));
+        let mut starving = Vec::new();
+        self.parts.accumulator.pool().waiting_leaders(&mut starving);
+        starving.retain(|leader| !busy.contains(leader));
+        let pressed = match (busy.is_empty(), starving.is_empty()) {
+            (true, _) => Pressed::Everybody,
+            (false, true) => Pressed::Nobody,
+            (false, false) => Pressed::Leaders(starving),
+        };
+        busy.clear();
+        self.nodes = busy;
+        if pressed != Pressed::Nobody {
+            self.backs.press(pressed);
+            self.send_ready(now);
+            self.backs.press(Pressed::Nobody);
+        }
     }
 
     /// Sleeps until there is something to do. A metadata request that is due but has no connection

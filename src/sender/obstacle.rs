@@ -117,6 +117,20 @@ impl Circumstances<'_> {
         Obstacle::Unreachable(kind, why)
     }
 
+    /// ", which ...": how the leader is doing.
+    pub(super) fn of_the_node(&self) -> String {
+        match (self.node, self.obstacle()) {
+            (_, Obstacle::Unreachable(_, why)) => format!(", which {why}"),
+            (NodeStatus::Throttled(rest), _) => {
+                format!(", which throttles this client, for another {}", ms(rest))
+            }
+            (NodeStatus::Ready { in_flight: 1.., oldest, .. }, _) => {
+                format!(", which has not answered for {}", ms(oldest))
+            }
+            _ => String::new(),
+        }
+    }
+
     /// It was sent, and is to be sent again.
     fn refused(&self) -> Option<Obstacle> {
         let History { attempts, broker_error, network_error, .. } = self.history;

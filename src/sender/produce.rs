@@ -65,7 +65,7 @@ struct TopicEntries {
 
 /// A Produce request whose outcome is awaited.
 pub(super) struct ProduceInFlight {
-    node: i32,
+    pub(super) node: i32,
     topics: Vec<TopicEntries>,
     entries: Vec<Entry>,
 }
