@@ -2,11 +2,11 @@
 //!
 //! A run is a seed: it decides configuration, callers, weather and everything that happens
 //! (`plan`). The main thread plays the network thread and runs the real sender over wires that take
-//! their time and break (`net`, `wire`, `faults`, `lies`); callers (`caller`), the callback thread
-//! and the poller (`reader`) are threads that run one at a time (`baton`), so that what blocks in a
-//! producer blocks here too, unchanged, and two runs of a seed are the same to the last event
-//! (`trace`). `world` moves the clock. The `oracle` holds every outcome against every log
-//! (`archive`), the `audit` every batch on the wire against those before it.
+//! their time and break (`net`, `wire`, `faults`, `lies`); callers (`caller`), the callback thread,
+//! the poller (`reader`) and helpers that compress are threads that run one at a time (`baton`), so
+//! that what blocks in a producer blocks here too, unchanged, and two runs of a seed are the same
+//! to the last event (`trace`). `world` moves the clock. The `oracle` holds every outcome against
+//! every log (`archive`), the `audit` every batch on the wire against those before it.
 //!
 //! `cargo test --release sim` runs the seeds from `SIM_FIRST` (1) on, `SIM_SEEDS` of them; with
 //! `SIM_SEEDS=0` it runs until it is stopped. A seed that fails is run again with its trace
@@ -46,7 +46,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use trace::Trace;
-use world::{SimResolver, SimSelector, World};
+use world::{SimHelpers, SimResolver, SimSelector, World};
 
 /// What a run came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,7 @@ fn whole(world: &Arc<World>, seed: u64) -> Result<Report, String> {
         rng: Arc::new(Rng::seeded(seed)),
         selector: SimSelector(Arc::clone(world)),
         resolver: Box::new(SimResolver::default()),
+        helpers: Arc::new(SimHelpers(Arc::clone(world))),
     };
     let (producer, mut sender, roles) =
         Producer::unstarted(&plan.config(), mode, &logger, outside).map_err(|e| e.to_string())?;

@@ -5,81 +5,43 @@
 //! thread after it is free again. Nothing here waits but for the lock: where memory is missing the
 //! caller gets something to wait on, and waits outside.
 
+mod context;
 mod slow;
 
-use super::batch::Alone;
-use super::buffer_pool::BufferPool;
-use super::cuts::Cuts;
+pub use context::AppendContext;
+
+use super::batch::{Alone, BatchBody};
 use super::front::{Front, Listing, Partition};
 use super::inbox::Inbox;
 use super::seal::{Claim, SealState};
 use super::ticket::Waiting;
 use crate::clock::Reading;
-use crate::error::{Error, Result, Status};
-use crate::protocol::record_batch::{self, BATCH_HEADER_LEN};
+use crate::error::{Result, Status};
+use crate::protocol::record_batch;
 use crate::record::ProducerRecord;
 use crate::sync::FrontGuard;
 use slow::Slow;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Kafka's MESSAGE_TOO_LARGE.
 const MESSAGE_TOO_LARGE: Status = 10;
 
-/// What all partitions of a producer append with.
+/// What is to be done about a closed batch.
 #[derive(Debug)]
-pub struct AppendContext {
-    /// `buffer.memory`.
-    pub pool: Arc<BufferPool>,
-    /// Where ready partitions go.
-    pub inbox: Arc<Inbox>,
-    /// The current cut.
-    pub cuts: Arc<Cuts>,
-    /// `batch.size`.
-    pub batch_size: usize,
-    /// `max.request.size`.
-    pub max_request_size: usize,
-    /// `linger.ms`.
-    pub linger: Duration,
+enum Duty {
+    /// It is sealed here and now.
+    Seal(Claim),
+    /// It waits for somebody who compresses it.
+    Queue,
 }
 
-impl AppendContext {
-    /// The most that a batch's records may take, if they are more than one.
-    fn limit(&self, muted: bool) -> usize {
-        let most = if muted { usize::MAX } else { self.batch_size };
-        most.min(self.max_request_size).saturating_sub(BATCH_HEADER_LEN)
-    }
-
-    /// Refuses a record that would not fit even alone.
-    #[inline]
-    fn check_size(&self, payload_len: usize) -> Result<()> {
-        let alone = record_batch::record_len(record_batch::body_len(0, 0, payload_len));
-        if alone.saturating_add(BATCH_HEADER_LEN) <= self.max_request_size
-            && alone <= self.pool.limit() / 2
-        {
-            return Ok(());
+impl Duty {
+    /// Of whoever has closed this batch of the partition.
+    fn of(partition: &Partition, body: &Arc<BatchBody>) -> Duty {
+        match partition.compression {
+            Some(_) => Duty::Queue,
+            None => Duty::Seal(Claim::of_closer(body)),
         }
-        self.check_size_closely(alone)
-    }
-
-    #[cold]
-    fn check_size_closely(&self, alone: usize) -> Result<()> {
-        let batch = alone.saturating_add(BATCH_HEADER_LEN);
-        let message = if batch > self.max_request_size {
-            format!(
-                "the record takes {batch} bytes in a batch of its own, more than \
-                 max.request.size = {}",
-                self.max_request_size
-            )
-        } else if self.pool.size_for(alone) > self.pool.limit() {
-            format!(
-                "the record takes {alone} bytes of memory, more than buffer.memory = {}",
-                self.pool.limit()
-            )
-        } else {
-            return Ok(());
-        };
-        Err(Error::new(MESSAGE_TOO_LARGE, message))
     }
 }
 
@@ -150,7 +112,7 @@ impl Partition {
     /// another partition or waiting for anything.
     #[inline]
     pub fn appender<'a>(self: &'a Arc<Self>, context: &'a AppendContext) -> Appender<'a> {
-        Appender { partition: self, context, front: None, wake: false, claim: None }
+        Appender { partition: self, context, front: None, wake: false, duty: None }
     }
 }
 
@@ -163,7 +125,7 @@ pub struct Appender<'a> {
     /// The network thread is to be woken once the lock is free.
     wake: bool,
     /// The batch that was closed, to be sealed once the lock is free.
-    claim: Option<Claim>,
+    duty: Option<Duty>,
 }
 
 impl<'a> Appender<'a> {
@@ -199,7 +161,7 @@ impl<'a> Appender<'a> {
             let front = self.front.get_or_insert_with(|| partition.front.lock());
             // Order: what is open was appended before.
             let Some(batch) = front.close_open(now.mono, false) else { break };
-            self.claim = Some(Claim::of_closer(&batch.body));
+            self.duty = Some(Duty::of(partition, &batch.body));
             front.closed.push_back(batch);
             self.leave();
         }
@@ -209,7 +171,7 @@ impl<'a> Appender<'a> {
             && let Some(mut batch) = front.close_open(now.mono, false)
         {
             batch.alone = Some(alone);
-            self.claim = Some(Claim::of_closer(&batch.body));
+            self.duty = Some(Duty::of(partition, &batch.body));
             front.closed.push_back(batch);
             self.leave();
         }
@@ -223,8 +185,9 @@ impl<'a> Appender<'a> {
         let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
         let (partition, context) = (self.partition, self.context);
         let front = self.front.get_or_insert_with(|| partition.front.lock());
-        let limit = context.limit(front.muted);
+        let muted = front.muted;
         let open = front.open.as_mut()?;
+        let limit = context.limit(open, muted);
         if open.cut != context.cuts.current() || now.mono >= open.next_mark || record.timeout_ms > 0
         {
             return None;
@@ -253,7 +216,7 @@ impl<'a> Appender<'a> {
         let timestamp = record.timestamp_ms.unwrap_or(now.wall_ms);
         let appended =
             Slow { record, payload_len, timestamp, now: now.mono, may_open }.append(self);
-        if self.claim.is_some() {
+        if self.duty.is_some() {
             self.leave();
         }
         appended
@@ -262,16 +225,26 @@ impl<'a> Appender<'a> {
     /// Unlocks, seals the batch that was closed, and lists the partition; the last in a panic too,
     /// so that the network thread finds the batch and seals it itself.
     fn leave(&mut self) {
-        let claim = self.claim.take();
+        let duty = self.duty.take();
         self.unlock();
-        let Some(claim) = claim else { return };
-        let list = ListSealed { partition: self.partition, context: self.context };
-        if std::thread::panicking() {
-            drop(claim);
-        } else {
-            claim.seal();
+        let list = || ListSealed { partition: self.partition, context: self.context };
+        match duty {
+            None => {}
+            Some(Duty::Seal(claim)) => {
+                let _list = list();
+                if std::thread::panicking() {
+                    drop(claim);
+                } else {
+                    claim.seal();
+                }
+            }
+            Some(Duty::Queue) => {
+                let topic = self.partition.compression.as_ref();
+                if !topic.is_some_and(|topic| topic.queue.push(self.partition)) {
+                    drop(list());
+                }
+            }
         }
-        drop(list);
     }
 
     #[inline]
@@ -310,7 +283,7 @@ impl Drop for ListSealed<'_> {
 impl Drop for Appender<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.claim.is_some() {
+        if self.duty.is_some() {
             self.leave();
         } else {
             self.unlock();
@@ -336,7 +309,9 @@ mod tests {
     use super::*;
     use crate::clock::Instant;
     use crate::protocol::crc32c;
+    use crate::protocol::record_batch::BATCH_HEADER_LEN;
     use std::thread;
+    use std::time::Duration;
 
     /// Appends values of 100 bytes until a batch is closed; how many it holds.
     fn fill(bench: &Bench, to: &Arc<Partition>, at: Instant) -> u32 {
@@ -723,7 +698,7 @@ mod tests {
             let batch = front.close_open(ms(1), false).unwrap();
             let claim = Claim::of_closer(&batch.body);
             front.closed.push_back(batch);
-            appender.claim = Some(claim);
+            appender.duty = Some(Duty::Seal(claim));
             panic!("before it could seal");
         }));
         assert!(unwound.is_err());

@@ -545,7 +545,7 @@ mod tests {
                 config.set(key, value).unwrap();
             }
             let settings = config.settings().unwrap();
-            let accumulator = RecordAccumulator::new(&settings, Arc::new(Nobody));
+            let accumulator = RecordAccumulator::for_tests(&settings, Arc::new(Nobody));
             let topic: Arc<str> = "t".into();
             let partitions =
                 (0..partitions).map(|index| accumulator.add_partition(&topic, index, 1)).collect();

@@ -5,8 +5,11 @@
 //! batch. Closing turns it into a [`BatchBody`], whose bytes never change again and which anybody
 //! may share (the socket, a sealer, a delivery), inside a [`ProducerBatch`], which one stage at a
 //! time owns. The memory goes back to the pool when the last reference to the body is gone, and not
-//! before: there is no other way to give it back.
+//! before: there is no other way to give it back. One thing happens to a body before it leaves its
+//! front: what is compressed takes the place of the records, under the front's lock and while
+//! nobody else holds the body.
 
+mod packed;
 pub mod pieces;
 mod remains;
 mod timed;
@@ -18,9 +21,9 @@ use super::seal::{Seal, SealState, Sealing};
 use super::slab::{Slab, TagSlab};
 use super::times::Times;
 use crate::clock::Instant;
-use crate::error::Result;
+use crate::protocol::compression::Codec;
 use crate::protocol::crc32c::{self, ShiftFactor};
-use crate::protocol::record_batch::{self, Record, RecordReader, RecordView};
+use crate::protocol::record_batch::{self, Record};
 use crate::record::{ProducerRecord, Tag};
 use bytes::Bytes;
 use std::iter;
@@ -118,6 +121,8 @@ pub(super) struct Opening {
     pub(super) base_timestamp: i64,
     /// The records' length from which on it counts as full.
     pub(super) full_at: usize,
+    /// It is to be compressed.
+    pub(super) packs: bool,
 }
 
 /// The batch that a partition's records go into. Owned by the front.
@@ -136,7 +141,9 @@ pub(super) struct OpenBatch {
     times: Times,
     /// Until when it may linger.
     pub(super) deadline: Instant,
-    full_at: usize,
+    pub(super) full_at: usize,
+    /// It is to be compressed.
+    packs: bool,
     summed: Summed,
 }
 
@@ -149,7 +156,8 @@ struct Summed {
 
 impl OpenBatch {
     pub(super) fn new(opening: Opening) -> OpenBatch {
-        let Opening { pool, slab, cut, created, deadline, base_timestamp, full_at } = opening;
+        let Opening { pool, slab, cut, created, deadline, base_timestamp, full_at, packs } =
+            opening;
         let (full, tags) = (Vec::new(), Tags::default());
         OpenBatch {
             chain: Chain { pool, full, last: Some(slab), tags, own_deadlines: None, closed: 0 },
@@ -163,6 +171,7 @@ impl OpenBatch {
             times: Times::new(created),
             deadline,
             full_at,
+            packs,
             summed: Summed::default(),
         }
     }
@@ -250,7 +259,7 @@ impl OpenBatch {
         self.chain.pool.release(iter::empty(), old, 0);
     }
 
-    /// Ends it, claimed by whoever calls.
+    /// Ends it, claimed by whoever calls, unless it is to be compressed.
     pub(super) fn close(self, now: Instant) -> ProducerBatch {
         let OpenBatch { mut chain, count, records_len, base_timestamp, max_timestamp, .. } = self;
         debug_assert!(count > 0, "an empty batch is closed");
@@ -258,11 +267,13 @@ impl OpenBatch {
         let body = BatchBody {
             chain,
             count,
+            codec: Codec::None,
             records_len,
+            raw_len: u32::try_from(records_len).unwrap_or(u32::MAX),
             base_timestamp,
             max_timestamp,
             summed: self.summed,
-            sealing: Sealing::claimed(),
+            sealing: if self.packs { Sealing::queued() } else { Sealing::claimed() },
             times: self.times,
         };
         let (created, cut) = (self.created, self.cut);
@@ -275,6 +286,10 @@ impl OpenBatch {
 pub struct BatchBody {
     chain: Chain,
     count: u32,
+    /// What it takes before it is compressed; within `max.request.size`.
+    raw_len: u32,
+    /// What its slabs are compressed with.
+    codec: Codec,
     records_len: usize,
     base_timestamp: i64,
     max_timestamp: i64,
@@ -294,9 +309,19 @@ impl BatchBody {
         self.chain.tags.places().get(..self.count as usize).unwrap_or_default()
     }
 
-    /// The bytes of the records area.
+    /// The bytes of the records area, as it goes out.
     pub fn records_len(&self) -> usize {
         self.records_len
+    }
+
+    /// The bytes of the records before they were compressed.
+    pub fn raw_len(&self) -> usize {
+        self.raw_len as usize
+    }
+
+    /// What the records area is compressed with.
+    pub fn codec(&self) -> Codec {
+        self.codec
     }
 
     /// The bytes of the batch on the wire.
@@ -319,7 +344,7 @@ impl BatchBody {
         self.max_timestamp
     }
 
-    /// The records area, in pieces; no record straddles two.
+    /// The records area as it goes out, in pieces; uncompressed no record straddles two.
     pub fn slabs(&self) -> impl Iterator<Item = &[u8]> {
         self.chain.slabs().map(Slab::bytes)
     }
@@ -330,11 +355,6 @@ impl BatchBody {
         let body = Arc::clone(self);
         (0..=self.chain.full.len())
             .map(move |index| Bytes::from_owner(SlabRef { body: Arc::clone(&body), index }))
-    }
-
-    /// The records, in order.
-    pub fn records(&self) -> impl Iterator<Item = Result<RecordView<'_>>> {
-        self.slabs().flat_map(RecordReader::new)
     }
 
     /// What stamping needs; computed now if it is not there yet.

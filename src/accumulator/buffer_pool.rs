@@ -16,12 +16,14 @@
 use super::slab::{Garbage, SMALLEST_TAGS, Shelves, Slab, TagSlab};
 use super::ticket::{Line, Need, Ticket, Waiting};
 use crate::clock::Instant;
+use crate::error::Error;
+use crate::log::{Level, Logger};
 use crate::sync::Wake;
 use crate::sync::prim::{AtomicUsize, Mutex, Ordering, guard};
 use std::fmt;
 use std::iter;
-use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Slab sizes every pool has; `batch.size` joins them.
@@ -52,6 +54,23 @@ impl<T> First<T> {
     }
 }
 
+/// Memory that was freed under a lock. Drop it when that lock is free: it wakes those who got it.
+#[must_use]
+pub(super) struct Freed {
+    granted: Vec<Arc<Ticket>>,
+    starved: Option<Arc<dyn Wake>>,
+    _garbage: Garbage,
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        wake(std::mem::take(&mut self.granted));
+        if let Some(starved) = &self.starved {
+            starved.wake();
+        }
+    }
+}
+
 /// `buffer.memory`.
 pub struct BufferPool {
     limit: usize,
@@ -65,6 +84,8 @@ pub struct BufferPool {
     /// any less.
     closed: AtomicUsize,
     starved: Arc<dyn Wake>,
+    /// Where whoever holds a batch and nothing else reports a defect of ours.
+    logger: OnceLock<Logger>,
 }
 
 #[derive(Debug)]
@@ -96,7 +117,22 @@ impl BufferPool {
             waiting: AtomicUsize::new(0),
             closed: AtomicUsize::new(0),
             starved,
+            logger: OnceLock::new(),
         })
+    }
+
+    /// Defects that show in batches are logged from here on.
+    pub fn log_to(&self, logger: &Logger) {
+        let _ = self.logger.set(logger.clone());
+    }
+
+    /// Records that were compressed here can't be decompressed.
+    pub(super) fn report(&self, error: &Error) {
+        if let Some(logger) = self.logger.get() {
+            logger.log(Level::Error, "accumulator", || {
+                format!("records were compressed and are lost for the report: {}", error.message)
+            });
+        }
     }
 
     /// `buffer.memory`.
@@ -298,34 +334,78 @@ impl BufferPool {
         slabs: impl Iterator<Item = Slab>,
         tags: impl IntoIterator<Item = TagSlab>,
         closed: usize,
-        (leader, pieces): (i32, usize),
+        pieces: (i32, usize),
     ) {
+        drop(self.trade(slabs, tags, closed, pieces));
+    }
+
+    /// The same for somebody who holds a lock: who waits is woken by what is returned.
+    pub(super) fn trade(
+        &self,
+        slabs: impl Iterator<Item = Slab>,
+        tags: impl IntoIterator<Item = TagSlab>,
+        closed: usize,
+        (leader, pieces): (i32, usize),
+    ) -> Freed {
         let mut granted = Vec::new();
         let mut garbage = Garbage::default();
-        let starved = {
-            let mut state = guard(&self.state);
-            for slab in slabs {
-                state.line.refund(slab.leader, slab.size());
-                state.shelves.put_slab(slab, &mut garbage);
-            }
-            for tags in tags {
-                state.line.refund(tags.leader, tags.size());
-                state.shelves.put_tags(tags);
-            }
-            if pieces > 0 {
-                state.line.charge(leader, pieces);
-            }
-            let others = self.closed.fetch_sub(closed, Ordering::Relaxed) - closed;
-            state.line.grant(&mut granted);
-            let most = self.limit + self.limit / 8 - state.line.used();
-            state.shelves.shrink(most, &mut garbage);
-            self.publish(&state);
-            closed > 0 && others == 0 && state.line.waiting() > 0
-        };
-        wake(granted);
-        if starved {
-            self.starved.wake();
+        let mut state = guard(&self.state);
+        for slab in slabs {
+            state.line.refund(slab.leader, slab.size());
+            state.shelves.put_slab(slab, &mut garbage);
         }
+        for tags in tags {
+            state.line.refund(tags.leader, tags.size());
+            state.shelves.put_tags(tags);
+        }
+        if pieces > 0 {
+            state.line.charge(leader, pieces);
+        }
+        let others = self.closed.fetch_sub(closed, Ordering::Relaxed) - closed;
+        state.line.grant(&mut granted);
+        self.shrink(&mut state, &mut garbage);
+        self.publish(&state);
+        let starved = closed > 0 && others == 0 && state.line.waiting() > 0;
+        let starved = starved.then(|| Arc::clone(&self.starved));
+        Freed { granted, starved, _garbage: garbage }
+    }
+
+    fn shrink(&self, state: &mut State, garbage: &mut Garbage) {
+        let most = (self.limit + self.limit / 8).saturating_sub(state.line.used());
+        state.shelves.shrink(most, garbage);
+    }
+
+    /// Slabs for `len` bytes that take the place of others which are charged as `instead`, more
+    /// than `len`. They are charged with [`BufferPool::trade`] or come back by
+    /// [`BufferPool::shelve`].
+    pub(super) fn slabs_for(&self, len: usize, instead: usize) -> Vec<Slab> {
+        let mut sizes = Vec::new();
+        let mut left = len;
+        while left > 0 {
+            let above = self.size_from(left);
+            let fits = above >= left && (above == SMALLEST_SLAB || above - left <= left / 4);
+            let size = if fits { above } else { self.size_upto(left) };
+            sizes.push(size);
+            left = left.saturating_sub(size);
+        }
+        if sizes.iter().sum::<usize>() > instead {
+            return vec![Slab::new(None, len, -1)];
+        }
+        let data: Vec<_> = {
+            let mut state = guard(&self.state);
+            sizes.iter().map(|size| state.shelves.take_slab(*size)).collect()
+        };
+        data.into_iter().zip(sizes).map(|(data, size)| Slab::new(data, size, -1)).collect()
+    }
+
+    /// Slabs that were not needed after all.
+    pub(super) fn shelve(&self, slabs: impl IntoIterator<Item = Slab>) {
+        let mut garbage = Garbage::default();
+        let mut state = guard(&self.state);
+        for slab in slabs {
+            state.shelves.put_slab(slab, &mut garbage);
+        }
+        self.shrink(&mut state, &mut garbage);
     }
 
     /// What a batch left behind is gone: a slab of tags, or bytes charged to a leader without one.

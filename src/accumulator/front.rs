@@ -12,12 +12,18 @@
 //! and the open batch may grow to `max.request.size`.
 //!
 //! Whoever closes a batch seals it, after unlocking, and only then is the partition ready: sealing
-//! takes as long as reading the batch once, which nobody should wait for under a lock.
+//! takes as long as reading the batch once, which nobody should wait for under a lock. One that is
+//! to be compressed is put into the [`seal_queue`](super::seal_queue), and the partition is ready
+//! when the batch at its head has come out of it.
+
+mod packing;
 
 use super::batch::{OpenBatch, ProducerBatch};
 use super::buffer_pool::BufferPool;
+use super::compression::TopicCompression;
 use super::inbox::{Inbox, on_grid};
 use super::seal::SealState;
+use super::seal_queue::Look;
 use super::ticket::Ticket;
 use crate::clock::Instant;
 use crate::sync::FrontLock;
@@ -143,6 +149,8 @@ pub struct Partition {
     accepted: AtomicU64,
     /// Batches in the front. Changed under its lock.
     queued: AtomicU32,
+    /// How its batches are compressed, if they are.
+    pub(super) compression: Option<Arc<TopicCompression>>,
     pub(super) front: FrontLock<Front>,
 }
 
@@ -166,8 +174,19 @@ impl Partition {
             told: AtomicU64::new(u64::MAX),
             accepted: AtomicU64::new(0),
             queued: AtomicU32::new(0),
+            compression: None,
             front: FrontLock::new(front),
         }
+    }
+
+    /// The same, whose batches are compressed so.
+    pub fn compressed(self, compression: Option<Arc<TopicCompression>>) -> Partition {
+        Partition { compression, ..self }
+    }
+
+    /// How its batches are compressed, if they are.
+    pub fn compression(&self) -> Option<&Arc<TopicCompression>> {
+        self.compression.as_ref()
     }
 
     /// The leader's node id, or -1.
@@ -239,16 +258,30 @@ impl Partition {
     }
 
     /// Network thread: moves batches that are ready into `out`, sealed, in order.
-    pub fn try_take(&self, take: Take, out: &mut Vec<ProducerBatch>) -> Taken {
+    pub fn try_take(self: &Arc<Self>, take: Take, out: &mut Vec<ProducerBatch>) -> Taken {
+        let topic = self.compression.as_deref();
+        let look = topic.map(|topic| topic.queue.look(topic, take.now));
         let Some(mut front) = self.front.try_lock_or_want() else { return Taken::Busy };
         let first = out.len();
-        let taken = front.take(&take, out);
+        let mut queued = false;
+        let taken = front.take(&take, look, out, &mut queued);
         self.count_left(out.len() - first);
         let _nobody_else_asks_to_be_told = front.unlock();
-        for batch in out.iter().skip(first) {
-            batch.body.seal();
+        for batch in out.iter_mut().skip(first) {
+            match (topic, look) {
+                (Some(topic), Some(look)) if look.may_pack(batch) => {
+                    topic.queue.pack_inline(batch, topic);
+                }
+                _ => {
+                    batch.body.seal();
+                }
+            }
         }
-        taken
+        match topic.filter(|_| queued).map(|topic| topic.queue.push(self)) {
+            // Nobody compresses it: the next look finds that out.
+            Some(false) if !matches!(taken, Taken::Batches { .. }) => Taken::Ready,
+            Some(_) | None => taken,
+        }
     }
 
     /// Network thread: moves every batch with a record that has reached its deadline into `out`,
@@ -334,19 +367,32 @@ impl Front {
         inbox.push(partition, deadline)
     }
 
-    fn take(&mut self, take: &Take, out: &mut Vec<ProducerBatch>) -> Taken {
+    fn take(
+        &mut self,
+        take: &Take,
+        look: Option<Look>,
+        out: &mut Vec<ProducerBatch>,
+        queued: &mut bool,
+    ) -> Taken {
         let mut taken = 0;
         // Asked once: it may be sealed while we look, and then its sealer is about to list it.
         let mut sealing = false;
         while taken < take.max_batches {
             let batch = match self.closed.front() {
-                Some(head) if head_is_ready(head, take) => self.closed.pop_front(),
+                Some(head) if head_is_ready(head, take, look) => self.closed.pop_front(),
                 Some(_) => {
                     sealing = true;
                     break;
                 }
                 None if self.open_is_ready(take) && !take.closed_only => {
-                    self.close_open(take.now, false)
+                    match self.close_open(take.now, false) {
+                        Some(batch) if is_to_be_packed(&batch, take, look) => {
+                            self.closed.push_back(batch);
+                            (*queued, sealing) = (true, true);
+                            break;
+                        }
+                        batch => batch,
+                    }
                 }
                 None => break,
             };
@@ -354,7 +400,7 @@ impl Front {
             taken += 1;
         }
         self.muted = take.mute && taken > 0;
-        let rest = self.rest(take, sealing);
+        let rest = self.rest(take, look, sealing);
         self.listing = match rest {
             Rest::Nothing | Rest::Muted => Listing::Unlisted,
             Rest::Lingering(_) => Listing::Timed,
@@ -368,13 +414,21 @@ impl Front {
         }
     }
 
-    fn rest(&self, take: &Take, sealing: bool) -> Rest {
+    fn rest(&self, take: &Take, look: Option<Look>, sealing: bool) -> Rest {
         match (self.closed.front(), &self.open) {
             _ if self.muted => Rest::Muted,
-            (Some(head), _) if !sealing && head_is_ready(head, take) => Rest::Ready,
+            (Some(head), _) if !sealing && head_is_ready(head, take, look) => Rest::Ready,
             // Its sealer will list it. Should that one be kept from running, the network thread
             // comes back.
-            (Some(head), _) => Rest::Lingering(on_grid(head.closed.after(SEAL_PATIENCE))),
+            (Some(head), _) => {
+                let again = match (head.body.seal_state(), look) {
+                    (SealState::Queued | SealState::Packing, Some(look)) => {
+                        look.again(head.closed).max(take.now.after(SEAL_PATIENCE))
+                    }
+                    _ => head.closed.after(SEAL_PATIENCE),
+                };
+                Rest::Lingering(on_grid(again))
+            }
             (None, Some(_)) if self.open_is_ready(take) => Rest::Ready,
             (None, Some(open)) => Rest::Lingering(on_grid(open.deadline)),
             (None, None) => Rest::Nothing,
@@ -410,11 +464,23 @@ impl Front {
 }
 
 /// A closed batch waits for nothing but its seal, and not for ever for that: it can be sealed
-/// again.
-fn head_is_ready(head: &ProducerBatch, take: &Take) -> bool {
-    head.body.seal_state() != SealState::Claimed
-        || head.closed.after(SEAL_PATIENCE) <= take.now
-        || (take.force && head.cut <= take.force_cut)
+/// again, or go out as it is.
+fn head_is_ready(head: &ProducerBatch, take: &Take, look: Option<Look>) -> bool {
+    match head.body.seal_state() {
+        SealState::Raw | SealState::Sealed => true,
+        SealState::Claimed => {
+            head.closed.after(SEAL_PATIENCE) <= take.now
+                || (take.force && head.cut <= take.force_cut)
+        }
+        SealState::Queued | SealState::Packing => {
+            look.is_none_or(|look| look.may_pack(head) || look.gives_up(head.closed, take.now))
+        }
+    }
+}
+
+/// Whether a batch that was closed just now has to wait for somebody who compresses it.
+fn is_to_be_packed(batch: &ProducerBatch, take: &Take, look: Option<Look>) -> bool {
+    batch.body.seal_state() == SealState::Queued && !head_is_ready(batch, take, look)
 }
 
 impl History {

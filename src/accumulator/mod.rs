@@ -9,6 +9,7 @@ pub mod append;
 pub mod back;
 pub mod batch;
 pub mod buffer_pool;
+pub mod compression;
 pub mod cuts;
 pub mod front;
 pub mod holder;
@@ -17,6 +18,7 @@ pub mod outgoing;
 mod prefetch;
 pub mod ring;
 pub mod seal;
+pub mod seal_queue;
 pub mod slab;
 pub mod ticket;
 pub mod times;
@@ -32,15 +34,20 @@ mod testing;
 use crate::clock::Reading;
 use crate::config::Settings;
 use crate::error::Result;
+use crate::protocol::compression::Compression;
 use crate::record::ProducerRecord;
 use crate::sync::{Wake, lock};
 use append::{AppendContext, Appended, Appender, Pushed};
 use batch::Alone;
 use buffer_pool::BufferPool;
+use compression::TopicCompression;
 use cuts::Cuts;
+use foldhash::fast::FixedState;
 use front::Partition;
 use holder::Holder;
 use inbox::Inbox;
+use seal_queue::{SealQueue, SealTools};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -48,12 +55,16 @@ use std::sync::{Arc, Mutex};
 #[derive(Default)]
 struct Registry {
     partitions: Vec<Arc<Partition>>,
+    /// The topics that are compressed.
+    compressed: HashMap<Arc<str>, Arc<TopicCompression>, FixedState>,
     closed: bool,
 }
 
 /// What all partitions of a producer share. Any thread.
 pub struct RecordAccumulator {
     context: AppendContext,
+    settings: Arc<Settings>,
+    seal_queue: Arc<SealQueue>,
     registry: Mutex<Registry>,
     aborted: AtomicU64,
     holder: Holder,
@@ -61,7 +72,11 @@ pub struct RecordAccumulator {
 
 impl RecordAccumulator {
     /// An accumulator without partitions, whose network thread `waker` wakes.
-    pub fn new(settings: &Settings, waker: Arc<dyn Wake>) -> RecordAccumulator {
+    pub fn new(
+        settings: Arc<Settings>,
+        waker: Arc<dyn Wake>,
+        tools: SealTools,
+    ) -> RecordAccumulator {
         let context = AppendContext {
             pool: BufferPool::new(settings.buffer_memory, settings.batch_size, Arc::clone(&waker)),
             inbox: Arc::new(Inbox::new(waker)),
@@ -70,8 +85,11 @@ impl RecordAccumulator {
             max_request_size: settings.max_request_size,
             linger: settings.linger,
         };
+        let (pool, inbox) = (Arc::clone(&context.pool), Arc::clone(&context.inbox));
         RecordAccumulator {
             context,
+            settings,
+            seal_queue: Arc::new(SealQueue::new(tools, pool, inbox)),
             registry: Mutex::new(Registry::default()),
             aborted: AtomicU64::new(0),
             holder: Holder::default(),
@@ -93,6 +111,11 @@ impl RecordAccumulator {
         &self.context.inbox
     }
 
+    /// What waits to be compressed.
+    pub fn seal_queue(&self) -> &Arc<SealQueue> {
+        &self.seal_queue
+    }
+
     /// What flush counts.
     pub fn cuts(&self) -> &Arc<Cuts> {
         &self.context.cuts
@@ -102,10 +125,26 @@ impl RecordAccumulator {
     pub fn add_partition(&self, topic: &Arc<str>, index: i32, leader: i32) -> Arc<Partition> {
         let mut registry = lock(&self.registry);
         let slot = u32::try_from(registry.partitions.len()).unwrap_or(u32::MAX);
-        let partition = Arc::new(Partition::new(Arc::clone(topic), index, slot, registry.closed));
+        let partition = Partition::new(Arc::clone(topic), index, slot, registry.closed)
+            .compressed(self.compression_of(&mut registry, topic));
+        let partition = Arc::new(partition);
         partition.set_leader(&self.context.pool, leader);
         registry.partitions.push(Arc::clone(&partition));
         partition
+    }
+
+    fn compression_of(
+        &self,
+        registry: &mut Registry,
+        topic: &Arc<str>,
+    ) -> Option<Arc<TopicCompression>> {
+        let how = self.settings.compression_for(topic);
+        if how == Compression::None {
+            return None;
+        }
+        let known = registry.compressed.entry(Arc::clone(topic));
+        let new = || Arc::new(TopicCompression::new(how, Arc::clone(&self.seal_queue)));
+        Some(Arc::clone(known.or_insert_with(new)))
     }
 
     /// All partitions, by slot.
@@ -188,5 +227,13 @@ impl RecordAccumulator {
         alone: Alone,
     ) -> Result<Appended> {
         partition.appender(&self.context).append_alone(record, reading, alone)
+    }
+}
+
+#[cfg(test)]
+impl RecordAccumulator {
+    /// In system time, with helper threads of the system's.
+    pub(crate) fn for_tests(settings: &Settings, waker: Arc<dyn Wake>) -> RecordAccumulator {
+        RecordAccumulator::new(Arc::new(settings.clone()), waker, SealTools::for_tests())
     }
 }

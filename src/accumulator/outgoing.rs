@@ -9,6 +9,8 @@ use super::batch::{Alone, BatchBody, ProducerBatch};
 use super::cuts::Cuts;
 use super::front::Partition;
 use crate::clock::Instant;
+use crate::protocol::compression::Compression;
+use crate::protocol::record_batch::BATCH_HEADER_LEN;
 use crate::transactions::sequence::Identity;
 use std::fmt;
 use std::sync::Arc;
@@ -121,6 +123,14 @@ impl Outgoing {
         self.size
     }
 
+    /// How many bytes of the batch as it was before it was compressed become so many, about; not
+    /// more than half of it.
+    pub fn unpacked(&self, packed: usize) -> usize {
+        let Some(body) = &self.body else { return packed };
+        let raw = packed.saturating_mul(body.raw_len()) / body.records_len().max(1);
+        raw.min((BATCH_HEADER_LEN + body.raw_len()) / 2)
+    }
+
     /// How many records.
     pub fn count(&self) -> u32 {
         self.count
@@ -202,7 +212,9 @@ impl Outgoing {
         piece_of: impl FnMut(usize, usize) -> usize,
     ) -> Result<Vec<Outgoing>, Box<Outgoing>> {
         let Some(body) = self.body.take() else { return Err(Box::new(self)) };
-        match BatchBody::cut(body, piece_of) {
+        let topic = self.partition.compression();
+        let how = topic.map_or(Compression::None, |topic| topic.fastest());
+        match BatchBody::cut(body, how, piece_of) {
             Ok(pieces) => {
                 for _ in pieces.iter().skip(1) {
                     cuts.opened(self.cut);

@@ -7,6 +7,9 @@
 //! installed, the other one dropped. A claim that ends without a result, in a panic, leaves the
 //! batch raw. Any thread; a claim holds a counted reference to the batch, so that it cannot be
 //! another batch's memory that is read.
+//!
+//! A batch that is to be compressed is closed as Queued instead, and becomes Packing when somebody
+//! claims it under the front's lock; see [`seal_queue`](super::seal_queue).
 
 use super::batch::BatchBody;
 use crate::protocol::crc32c::ShiftFactor;
@@ -32,6 +35,17 @@ pub enum SealState {
     Claimed = 1,
     /// The result is there.
     Sealed = 2,
+    /// It waits to be compressed.
+    Queued = 3,
+    /// Somebody compresses it.
+    Packing = 4,
+}
+
+impl SealState {
+    /// Whether nobody will do anything about it any more.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, SealState::Raw | SealState::Sealed)
+    }
 }
 
 /// The part of a closed batch that still changes.
@@ -46,10 +60,21 @@ impl Sealing {
         Sealing { state: AtomicU8::new(SealState::Claimed as u8), seal: OnceLock::new() }
     }
 
+    pub(super) fn queued() -> Sealing {
+        Sealing { state: AtomicU8::new(SealState::Queued as u8), seal: OnceLock::new() }
+    }
+
+    pub(super) fn sealed(seal: Seal) -> Sealing {
+        let state = AtomicU8::new(SealState::Sealed as u8);
+        Sealing { state, seal: OnceLock::from(seal) }
+    }
+
     pub(super) fn state(&self) -> SealState {
         match self.state.load(Ordering::Acquire) {
             0 => SealState::Raw,
             1 => SealState::Claimed,
+            3 => SealState::Queued,
+            4 => SealState::Packing,
             _ => SealState::Sealed,
         }
     }
@@ -73,6 +98,16 @@ impl Sealing {
 
     fn unclaim(&self) {
         self.swap(SealState::Claimed, SealState::Raw);
+    }
+
+    /// Queued to packing; false if it is no longer queued.
+    pub(super) fn begin_packing(&self) -> bool {
+        self.swap(SealState::Queued, SealState::Packing)
+    }
+
+    /// Whoever compressed it did not get to the end: it goes out as it is.
+    pub(super) fn give_up_packing(&self) {
+        self.swap(SealState::Packing, SealState::Raw);
     }
 
     fn swap(&self, from: SealState, to: SealState) -> bool {

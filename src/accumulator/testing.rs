@@ -119,7 +119,7 @@ pub(super) fn take_at(now: Instant) -> Take {
     Take { now, force: false, force_cut: 0, max_batches: 100, mute: false, closed_only: false }
 }
 
-pub(super) fn take(from: &Partition, take: Take) -> (Taken, Vec<ProducerBatch>) {
+pub(super) fn take(from: &Arc<Partition>, take: Take) -> (Taken, Vec<ProducerBatch>) {
     let mut out = Vec::new();
     let taken = from.try_take(take, &mut out);
     (taken, out)

@@ -235,7 +235,7 @@ impl Line {
     }
 
     fn free(&self) -> usize {
-        self.limit - self.used
+        self.limit.saturating_sub(self.used)
     }
 
     pub(super) fn fits(&self, size: usize) -> bool {
@@ -245,7 +245,6 @@ impl Line {
     pub(super) fn charge(&mut self, leader: i32, size: usize) {
         self.used += size;
         self.leader(leader).used += size;
-        debug_assert!(self.used <= self.limit);
         self.charged += size as u64;
         // Partitions without a leader send nothing: they are nobody to leave memory to.
         if leader >= 0 {

@@ -8,6 +8,7 @@ mod partitioning;
 pub(super) use partitioning::CLASSES;
 pub use partitioning::{PartitionerClass, Partitioning};
 
+use super::compression::Compression;
 use super::value::Value;
 use super::{ProducerConfig, invalid};
 use crate::error::Error;
@@ -410,4 +411,17 @@ fn duration(millis: i64) -> Duration {
 
 fn size(number: i64) -> usize {
     usize::try_from(number.max(0)).unwrap_or(usize::MAX)
+}
+
+impl Settings {
+    /// How a topic's batches are compressed.
+    pub fn compression_for(&self, _topic: &str) -> Compression {
+        Compression::None
+    }
+
+    /// How many helper threads compress, at most.
+    pub fn compression_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        cores.saturating_sub(1).clamp(1, 4)
+    }
 }

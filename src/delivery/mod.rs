@@ -16,6 +16,7 @@ use crate::accumulator::batch::{BatchBody, Remains};
 use crate::accumulator::front::Partition;
 use crate::accumulator::outgoing::Finished;
 use crate::error::{Status, status};
+use crate::protocol::compression::Codec;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -112,6 +113,12 @@ impl Delivery {
     /// The records as they were sent, where they are there still: always on failure.
     pub fn records(&self) -> Option<&Arc<BatchBody>> {
         self.remains.records()
+    }
+
+    /// How many bytes its records are decompressed to when somebody reads them.
+    pub fn unpacked_len(&self) -> usize {
+        let packed = self.records().filter(|body| body.codec() != Codec::None);
+        packed.map_or(0, |body| body.raw_len())
     }
 
     /// How many records.

@@ -26,6 +26,9 @@ use std::sync::{Arc, Mutex};
 
 /// How many deliveries one callback gets at most.
 const CALLBACK_BATCH: usize = 64;
+/// How many bytes of compressed records one callback or poll may read, if it is more than one
+/// delivery: what it reads is decompressed into memory that nothing else counts.
+const UNPACKED_BATCH: usize = 8 << 20;
 
 /// Where deliveries go.
 #[derive(Clone, Default)]
@@ -245,7 +248,7 @@ impl DeliveryQueue {
             self.run_logs();
             {
                 let mut state = lock(&self.state);
-                let count = state.queue.len().min(capacity);
+                let count = at_once(&state.queue, capacity);
                 out.extend(state.queue.drain(..count));
                 let (more, closed, nudged) = (!state.queue.is_empty(), state.closed, state.nudged);
                 state.nudged = false;
@@ -281,7 +284,7 @@ impl DeliveryQueue {
         };
         let batch: Vec<Delivery> = {
             let mut state = lock(&self.state);
-            let count = state.queue.len().min(CALLBACK_BATCH);
+            let count = at_once(&state.queue, CALLBACK_BATCH);
             state.queue.drain(..count).collect()
         };
         if batch.is_empty() {
@@ -384,6 +387,17 @@ impl DeliveryQueue {
     }
 }
 
+/// How many deliveries are taken together.
+fn at_once(queue: &VecDeque<Delivery>, most: usize) -> usize {
+    let mut unpacked = 0;
+    let fits = queue.iter().take(most).take_while(|delivery| {
+        let bytes = delivery.unpacked_len();
+        unpacked += bytes;
+        bytes == 0 || unpacked == bytes || unpacked <= UNPACKED_BATCH
+    });
+    fits.count()
+}
+
 impl LastResort for DeliveryQueue {
     fn report(&self, partition: &Partition, rest: Finished, maybe_written: bool) {
         let doubt =
@@ -464,7 +478,7 @@ mod tests {
             let mut config = ProducerConfig::new();
             config.set("bootstrap.servers", "nowhere:1").unwrap();
             let settings = config.settings().unwrap();
-            let accumulator = RecordAccumulator::new(&settings, Arc::new(Nobody));
+            let accumulator = RecordAccumulator::for_tests(&settings, Arc::new(Nobody));
             let cuts = Arc::clone(accumulator.cuts());
             let queue = DeliveryQueue::new(mode, None, None, Arc::default(), cuts).unwrap();
             Bench { accumulator, queue: Arc::new(queue), clock: Clock::system() }

@@ -2,7 +2,9 @@
 //!
 //! Used by the callback thread (valid until the callback returns) and by `producer_poll()` (valid
 //! until the next poll). The buffers are used again, so that a delivery allocates nothing; only
-//! records that C walks through are decoded, once per delivery, into memory of that delivery.
+//! records that C walks through are decoded, and decompressed, once per delivery, into memory of
+//! that delivery. How many bytes deliveries lent together may decompress to is bounded
+//! where they are taken from the queue.
 
 use super::types::*;
 use crate::delivery::{Delivery, Failure};
@@ -97,6 +99,8 @@ struct LentRecords {
 /// A delivery's records as C reads them.
 struct Walked {
     records: Vec<producer_record_t>,
+    /// What the records point to if they were compressed.
+    _unpacked: Vec<u8>,
     /// What the records' `headers` point to.
     _headers: Vec<producer_header_t>,
 }
@@ -132,9 +136,10 @@ fn walk(delivery: &Delivery) -> Walked {
     let mut records = Vec::with_capacity(count);
     let mut headers = Vec::new();
     let mut header_counts = Vec::with_capacity(count);
+    let mut unpacked = Vec::new();
     if let Some(body) = delivery.records() {
         // What was encoded here decodes; were it not so, the walk would end early.
-        for (record, tag) in delivery.remains.walk().zip(delivery.tags()) {
+        for (record, tag) in delivery.remains.walk(&mut unpacked).zip(delivery.tags()) {
             let before = headers.len();
             headers.extend(record.headers.map(|header| producer_header_t {
                 key: producer_slice_t::of(header.key),
@@ -168,5 +173,5 @@ fn walk(delivery: &Delivery) -> Walked {
             rest = others;
         }
     }
-    Walked { records, _headers: headers }
+    Walked { records, _unpacked: unpacked, _headers: headers }
 }

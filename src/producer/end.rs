@@ -80,7 +80,11 @@ impl Producer {
         shared.tell(Control::Close);
         // Not bounded by the deadline: the network thread waits for nobody.
         shared.network_done.wait(&shared.clock, Instant::NEVER);
+        shared.accumulator.seal_queue().close();
         let handover = || shared.clock.now().after(HANDOVER);
+        // One that is in the middle of a large batch ends after it, by itself; its memory comes
+        // back then.
+        shared.accumulator.seal_queue().wait(deadline.max(handover()));
         if !shared.callback_done.wait(&shared.clock, deadline.max(handover())) {
             let message = "close: a callback of yours still runs; call producer_close() again, or \
                            producer_free(), which waits for it";
@@ -101,6 +105,7 @@ impl Producer {
         let shared = &self.shared;
         let _ = shared.state.compare_exchange(OPEN, CLOSING, Ordering::AcqRel, Ordering::Acquire);
         shared.wake_waiters();
+        shared.accumulator.seal_queue().close();
         shared.tell(Control::Close);
     }
 }

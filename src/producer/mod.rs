@@ -30,7 +30,7 @@ pub(crate) use unstarted::Roles;
 pub use wait::Timeout;
 
 use crate::accumulator::RecordAccumulator;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::config::{ProducerConfig, Settings};
 use crate::delivery::{Delivery, DeliveryMode, DeliveryQueue, reentry};
 use crate::error::{Error, Result, status};
@@ -222,6 +222,7 @@ impl Drop for Producer {
         for thread in threads {
             let _ = thread.join();
         }
+        self.shared.accumulator.seal_queue().wait(Instant::NEVER);
         self.shared.end();
     }
 }

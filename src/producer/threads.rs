@@ -9,6 +9,7 @@ use super::plugs::Plugs;
 use super::topics::Topics;
 use super::{CLOSED, OPEN, PANICKED, Producer, Shared};
 use crate::accumulator::RecordAccumulator;
+use crate::accumulator::seal_queue::SealTools;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{DeliveryMode, DeliveryQueue};
@@ -21,7 +22,7 @@ use crate::network::{
 use crate::partitioner::{Availability, Partitioner};
 use crate::rng::Rng;
 use crate::sender::{Parts, Sender};
-use crate::sync::{Latch, Signal, Wake, lock};
+use crate::sync::{Helpers, Latch, Signal, SystemHelpers, Wake, lock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,12 +37,13 @@ const MAX_PANICS: usize = 100;
 /// Producers made so far in this process: where ids come from.
 static PRODUCERS: AtomicU64 = AtomicU64::new(1);
 
-/// What a producer takes from outside: time, chance, sockets and names.
+/// What a producer takes from outside: time, chance, sockets, names and helper threads.
 pub(crate) struct Outside<S: Selectable> {
     pub clock: Clock,
     pub rng: Arc<Rng>,
     pub selector: S,
     pub resolver: Box<dyn Resolver>,
+    pub helpers: Arc<dyn Helpers>,
 }
 
 /// What users plug in.
@@ -65,6 +67,7 @@ pub(super) fn start(
         clock: Clock::system(),
         rng: Arc::new(Rng::system()),
         resolver: Box::new(SystemResolver::new(selector.waker())),
+        helpers: Arc::new(SystemHelpers),
         selector,
     };
     let (producer, sender) = assemble(settings, mode, plugged, logs, signal, &logger, outside)?;
@@ -105,7 +108,8 @@ pub(super) fn assemble<S: Selectable>(
     let Plugged { partitioner, plugs } = plugged;
     let watch = plugs.as_ref().and_then(|plugs| plugs.watch());
     settings.delivery_keep_records |= watch.is_some();
-    let Outside { clock, rng, selector, resolver } = outside;
+    let Outside { clock, rng, selector, resolver, helpers } = outside;
+    let settings = Arc::new(settings);
     let waker: Arc<dyn Wake> = selector.waker();
     let client = NetworkClient::new(
         network_config(&settings),
@@ -115,14 +119,21 @@ pub(super) fn assemble<S: Selectable>(
         logger.clone(),
         resolver,
     );
-    let accumulator = Arc::new(RecordAccumulator::new(&settings, Arc::clone(&waker)));
+    let tools = SealTools {
+        clock: clock.clone(),
+        helpers,
+        threads: settings.compression_threads(),
+        logger: logger.clone(),
+    };
+    let accumulator =
+        Arc::new(RecordAccumulator::new(Arc::clone(&settings), Arc::clone(&waker), tools));
+    accumulator.pool().log_to(logger);
     let deliveries =
         Arc::new(DeliveryQueue::new(mode, watch, logs, signal, Arc::clone(accumulator.cuts()))?);
     let metadata =
         Arc::new(Metadata::new(metadata_config(&settings), Arc::clone(&rng), logger.clone()));
     metadata.set_waker(waker);
     let (control, messages) = crossbeam::channel::unbounded();
-    let settings = Arc::new(settings);
     let availability = Arc::new(Availability::default());
     let sender = Sender::new(Parts {
         settings: Arc::clone(&settings),

@@ -35,7 +35,10 @@ impl<S: Selectable> Sender<S> {
         let (slot, number) = (batch.partition.slot, batch.number);
         let (size, identity) = (batch.size(), batch.identity);
         let maybe_written = batch.history.maybe_written;
-        let target = self.parts.settings.batch_size.min(size / 2);
+        let target = batch.unpacked(self.parts.settings.batch_size.min(size / 2));
+        if let Some(compression) = batch.partition.compression() {
+            compression.too_large();
+        }
         let (mut at, mut filled) = (0, BATCH_HEADER_LEN);
         let pieces = self.cut_up(batch, now, |index, len| {
             if index > 0 && filled + len > target {

@@ -284,7 +284,9 @@ impl<S: Selectable> Sender<S> {
     /// free any: what lingers there is sent, and everywhere if nothing is on its way anywhere. What
     /// another broker holds may stay there for long.
     fn cut_linger_for_memory(&mut self, now: Instant) {
-        if self.parts.accumulator.pool().waiting() == 0 {
+        let accumulator = &self.parts.accumulator;
+        // What is being compressed will be on its way without that.
+        if accumulator.pool().waiting() == 0 || accumulator.seal_queue().is_busy() {
             return;
         }
         let mut busy = std::mem::take(&mut self.nodes);

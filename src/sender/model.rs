@@ -134,7 +134,7 @@ impl World {
             config.set(key, value).unwrap();
         }
         let settings = config.settings().unwrap();
-        let accumulator = RecordAccumulator::new(&settings, Arc::new(Nobody));
+        let accumulator = RecordAccumulator::for_tests(&settings, Arc::new(Nobody));
         let topic: Arc<str> = "t".into();
         let partitions = (0..2).map(|index| accumulator.add_partition(&topic, index, 1)).collect();
         let now = Instant(1_000_000);

@@ -415,6 +415,7 @@ fn stamp(body: &BatchBody, identity: Option<Identity>) -> Result<[u8; BATCH_HEAD
         ..unnamed
     });
     let header = BatchHeader {
+        attributes: body.codec().bits(),
         last_offset_delta: count - 1,
         base_timestamp: body.base_timestamp(),
         max_timestamp: body.max_timestamp(),

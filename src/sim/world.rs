@@ -16,13 +16,14 @@ use crate::network::{
 };
 use crate::producer::{Producer, Roles};
 use crate::protocol::Uuid;
-use crate::sync::{Wake, lock};
+use crate::sync::{Helpers, Wake, lock};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A thread that polls so often without need spins.
@@ -305,5 +306,41 @@ impl Resolver for SimResolver {
 
     fn answers(&mut self, answers: &mut Vec<Answer>) {
         answers.append(&mut self.0);
+    }
+}
+
+/// Helpers that compress are tasks like any other, and take their time.
+pub(super) struct SimHelpers(pub(super) Arc<World>);
+
+impl Helpers for SimHelpers {
+    fn start(
+        &self,
+        name: &'static str,
+        life: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<Option<JoinHandle<()>>> {
+        let World { baton, rng, clock, trace, .. } = &*self.0;
+        if lock(rng).u32(0..20) == 0 {
+            return Err(io::Error::other("no thread in this world"));
+        }
+        trace.note(&[50], || format!("{name} is started"));
+        baton.spawn(name, clock.now(), life);
+        Ok(None)
+    }
+
+    fn at_work(&self) {
+        let World { baton, rng, clock, .. } = &*self.0;
+        let takes = {
+            let mut rng = lock(rng);
+            match rng.u32(0..100) {
+                0 => rng.u64(0..12_000_000),
+                1..10 => rng.u64(0..500_000),
+                _ => rng.u64(0..5_000),
+            }
+        };
+        baton.sleep_until(clock, clock.now().after(Duration::from_micros(takes)));
+        let defect = lock(rng).u32(0..200) == 0;
+        if defect {
+            std::panic::resume_unwind(Box::new("a helper's defect"));
+        }
     }
 }

@@ -7,12 +7,11 @@
 //! when its broker's turn comes, and whoever appends waits in line with the partition's ticket for
 //! more of it.
 
-use super::{AppendContext, Appended, Appender, MESSAGE_TOO_LARGE, Pushed};
+use super::{AppendContext, Appended, Appender, Duty, MESSAGE_TOO_LARGE, Pushed};
 use crate::accumulator::batch::{Full, OpenBatch, Opening};
 use crate::accumulator::buffer_pool::{BufferPool, First, SMALLEST_SLAB};
 use crate::accumulator::front::{Front, History, Listing, Partition};
 use crate::accumulator::inbox::Inbox;
-use crate::accumulator::seal::Claim;
 use crate::accumulator::slab::Slab;
 use crate::clock::Instant;
 use crate::error::{Error, Result, status};
@@ -49,11 +48,11 @@ enum Missing {
 impl Slow<'_> {
     #[cold]
     pub fn append(&self, appender: &mut Appender<'_>) -> Result<Appended> {
-        let Appender { partition, context, front, wake, claim } = appender;
+        let Appender { partition, context, front, wake, duty } = appender;
         let (partition, context) = (*partition, *context);
         let Some(front) = front else { return Ok(Appended::BatchFull) };
         loop {
-            let missing = match self.append_to_open(front, partition, context, claim) {
+            let missing = match self.append_to_open(front, partition, context, duty) {
                 Ok(bytes) => return Ok(self.done(front, partition, context, bytes, wake)),
                 Err(missing) => missing,
             };
@@ -103,7 +102,8 @@ impl Slow<'_> {
             created: self.now,
             deadline,
             base_timestamp: self.timestamp,
-            full_at: context.limit(false),
+            full_at: context.full_at(partition),
+            packs: partition.compression.is_some(),
         });
         // However large: the first record is what the slab was made for.
         let Ok(len) = self.push(&mut open, usize::MAX) else {
@@ -134,10 +134,11 @@ impl Slow<'_> {
         front: &mut Front,
         partition: &Partition,
         context: &AppendContext,
-        claim: &mut Option<Claim>,
+        duty: &mut Option<Duty>,
     ) -> Result<usize, Missing> {
-        let limit = context.limit(front.muted);
+        let muted = front.muted;
         let Some(open) = front.open.as_mut() else { return Err(Missing::Batch) };
+        let limit = context.limit(open, muted);
         let mut full = false;
         while open.cut == context.cuts.current() {
             match self.push(open, limit) {
@@ -167,7 +168,7 @@ impl Slow<'_> {
             }
         }
         if let Some(batch) = front.close_open(self.now, full) {
-            *claim = Some(Claim::of_closer(&batch.body));
+            *duty = Some(Duty::of(partition, &batch.body));
             front.closed.push_back(batch);
         }
         Err(Missing::Batch)

@@ -4,12 +4,19 @@
 //! The records are encoded anew, since each says its place in its batch; that never takes more
 //! bytes. The pieces' memory is exchanged for the batch's in one step: nothing is asked of those
 //! who wait for memory, and `buffer.memory` holds throughout.
+//!
+//! A batch that is compressed is unpacked for it, and its larger pieces are compressed again, at
+//! the codec's fastest level, since the network thread does it: they may take more than the batch
+//! did, and for a while more than `buffer.memory` is charged.
 
 use super::{BatchBody, Chain, Sealing, Summed, Tags};
+use crate::accumulator::seal::SealState;
 use crate::accumulator::slab::{Slab, TagSlab};
 use crate::error::Result;
+use crate::protocol::compression::{Codec, Compression, Compressor};
 use crate::protocol::record_batch::Record;
 use crate::record::Tag;
+use std::iter;
 use std::sync::Arc;
 
 /// A part of a batch that was cut.
@@ -21,11 +28,16 @@ pub struct Piece {
     pub places: Box<[u32]>,
 }
 
+/// Pieces that are shorter are not compressed again.
+const LEAST_PACKED: usize = 1 << 10;
+
 /// What a piece is made of.
 #[derive(Default)]
 struct Material {
     places: Vec<u32>,
     records: Vec<u8>,
+    /// What the records are compressed to, if they are.
+    packed: Option<(Codec, Vec<u8>)>,
     tags: Vec<Tag>,
     max_timestamp: i64,
 }
@@ -33,13 +45,26 @@ struct Material {
 impl BatchBody {
     /// Cuts a batch. `piece_of` says for each record, by its place and its bytes, into which piece
     /// it goes; pieces are numbered from 0, and one without records is left out. The batch itself
-    /// if somebody else has it at this moment.
+    /// if somebody else has it at this moment, other than to compress it. Pieces are compressed as
+    /// `how` says.
     pub fn cut(
         body: Arc<BatchBody>,
+        how: Compression,
         piece_of: impl FnMut(usize, usize) -> usize,
     ) -> Result<Vec<Piece>, Arc<BatchBody>> {
-        let body = Arc::try_unwrap(body)?;
-        match body.materials(piece_of) {
+        let is_packed = body.seal_state() == SealState::Packing;
+        let body = match Arc::try_unwrap(body) {
+            Ok(body) => body,
+            // Who compresses it will find it gone, however long that takes.
+            Err(shared) if is_packed => {
+                return match shared.materials(how, piece_of) {
+                    Ok(materials) => Ok(shared.copy(materials)),
+                    Err(_) => Err(shared),
+                };
+            }
+            Err(shared) => return Err(shared),
+        };
+        match body.materials(how, piece_of) {
             Ok(materials) => Ok(body.exchange(materials)),
             Err(error) => {
                 debug_assert!(false, "records of our own: {error}");
@@ -48,10 +73,32 @@ impl BatchBody {
         }
     }
 
-    fn materials(&self, mut piece_of: impl FnMut(usize, usize) -> usize) -> Result<Vec<Material>> {
+    fn materials(
+        &self,
+        how: Compression,
+        piece_of: impl FnMut(usize, usize) -> usize,
+    ) -> Result<Vec<Material>> {
+        let mut pieces = self.plain_materials(piece_of)?;
+        let mut compressor = Compressor::new();
+        let long = |piece: &&mut Material| piece.records.len() >= LEAST_PACKED;
+        for piece in pieces.iter_mut().filter(|_| how != Compression::None).filter(long) {
+            let (limit, mut packed) = (piece.records.len(), Vec::new());
+            // A codec that fails costs memory, nothing else.
+            if compressor.compress(how, &[&piece.records], limit, &mut packed).unwrap_or(false) {
+                packed.shrink_to_fit();
+                piece.packed = Some((how.codec(), packed));
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn plain_materials(
+        &self,
+        mut piece_of: impl FnMut(usize, usize) -> usize,
+    ) -> Result<Vec<Material>> {
         let mut pieces: Vec<Material> = Vec::new();
-        let mut headers = Vec::new();
-        for (index, (record, tag)) in self.records().zip(self.tags()).enumerate() {
+        let (mut headers, mut space) = (Vec::new(), Vec::new());
+        for (index, (record, tag)) in self.records_in(&mut space)?.zip(self.tags()).enumerate() {
             let view = record?;
             headers.clear();
             headers.extend(view.headers);
@@ -103,8 +150,20 @@ impl BatchBody {
         pieces
     }
 
+    /// The pieces beside the batch, whose memory comes back when nobody reads it any more.
+    fn copy(&self, materials: Vec<Material>) -> Vec<Piece> {
+        let leader = self.chain.slabs().next().map_or(-1, |slab| slab.leader);
+        let pieces: Vec<Piece> =
+            materials.into_iter().map(|material| self.piece(material, leader)).collect();
+        let charged = pieces.iter().map(|piece| piece.body.charged()).sum();
+        self.chain.pool.exchange(iter::empty(), iter::empty(), 0, (leader, charged));
+        pieces
+    }
+
     fn piece(&self, material: Material, leader: i32) -> Piece {
-        let Material { places, records, tags: numbers, max_timestamp } = material;
+        let Material { places, records, packed, tags: numbers, max_timestamp } = material;
+        let raw_len = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let (codec, records) = packed.unwrap_or((Codec::None, records));
         let records_len = records.len();
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
         let mut tags = Tags::default();
@@ -122,6 +181,8 @@ impl BatchBody {
         let body = BatchBody {
             chain,
             count,
+            raw_len,
+            codec,
             records_len,
             base_timestamp: self.base_timestamp,
             max_timestamp,
@@ -138,6 +199,7 @@ mod tests {
     use crate::accumulator::append::Appended;
     use crate::accumulator::batch::{BatchBody, Remains};
     use crate::accumulator::testing::{Bench, ms, partition, reading, record};
+    use crate::protocol::compression::Compression;
     use crate::protocol::crc32c;
     use crate::record::Header;
     use std::sync::Arc;
@@ -192,7 +254,10 @@ mod tests {
                 let bench = Bench::new(MEMORY);
                 let body = batch(&bench, count);
                 let (before, whole) = (bench.context.pool.used(), contents(&body));
-                let cut = BatchBody::cut(body, |index, _| index * pieces / count as usize).unwrap();
+                let cut = BatchBody::cut(body, Compression::None, |index, _| {
+                    index * pieces / count as usize
+                })
+                .unwrap();
                 assert_eq!(cut.len(), pieces.min(count as usize));
                 assert!(bench.context.pool.used() <= before, "{count} in {pieces}");
                 let parts: Vec<_> = cut.iter().flat_map(|piece| contents(&piece.body)).collect();
@@ -222,7 +287,7 @@ mod tests {
     fn some_are_parted_from_the_rest() {
         let bench = Bench::new(MEMORY);
         let culprit = |index: usize| [0, 7, 19].iter().position(|at| *at == index);
-        let cut = BatchBody::cut(batch(&bench, 20), |index, _| {
+        let cut = BatchBody::cut(batch(&bench, 20), Compression::None, |index, _| {
             culprit(index).map_or(0, |place| place + 1)
         })
         .unwrap();
@@ -243,7 +308,7 @@ mod tests {
                 Appended::Done { .. } | Appended::BatchFull => {}
             }
         };
-        let cut = BatchBody::cut(body, |index, _| index / 10).unwrap();
+        let cut = BatchBody::cut(body, Compression::None, |index, _| index / 10).unwrap();
         assert!(bench.context.pool.used() <= 8 << 10);
         drop(cut);
         assert!(waiting.is_over());

@@ -78,13 +78,16 @@ impl Remains {
         }
     }
 
-    /// The records as they were sent, in order, if they are there still.
-    pub fn walk(&self) -> impl Iterator<Item = RecordView<'_>> {
+    /// The records as they were sent, in order, if they are there still. Compressed ones are
+    /// unpacked into `space`.
+    pub fn walk<'a>(&'a self, space: &'a mut Vec<u8>) -> impl Iterator<Item = RecordView<'a>> {
         let mut places = match &self.0 {
             Left::Part(_, places, _) => Some(places.iter().peekable()),
             Left::All(_) | Left::Tags(_) => None,
         };
-        let all = self.records().into_iter().flat_map(|body| body.records()).map_while(Result::ok);
+        // Where unpacking fails the log says so; outcome and tags are reported all the same.
+        let all = self.records().and_then(|body| body.records_in(space).ok());
+        let all = all.into_iter().flatten().map_while(Result::ok);
         (0..).zip(all).filter_map(move |(at, record)| match &mut places {
             None => Some(record),
             Some(places) => places.next_if(|place| **place == at).map(|_| record),

@@ -1,0 +1,57 @@
+//! What whoever compresses does in a partition's front: claims a batch, and puts the result in its
+//! place. Under the front's lock; the work itself is done without it.
+
+use super::{Listing, Partition};
+use crate::accumulator::batch::BatchBody;
+use crate::accumulator::buffer_pool::BufferPool;
+use crate::accumulator::compression::Packed;
+use crate::accumulator::inbox::Inbox;
+use crate::accumulator::seal::SealState;
+use std::sync::Arc;
+
+impl Partition {
+    /// For whoever compresses: the first batch that waits for it, claimed. It stays where it is.
+    pub(in crate::accumulator) fn claim_queued(
+        self: &Arc<Self>,
+        inbox: &Inbox,
+    ) -> Option<Arc<BatchBody>> {
+        let front = self.front.lock();
+        let queued = front.closed.iter().find(|batch| batch.body.sealing().begin_packing());
+        let body = queued.map(|batch| Arc::clone(&batch.body));
+        if front.unlock() && inbox.push(self, Inbox::NOW) {
+            inbox.wake();
+        }
+        body
+    }
+
+    /// Puts what a claimed batch became in its place, if it lies here still, and lists the
+    /// partition if the batch at its head can go. `None`: it became nothing, and is sealed or given
+    /// up as it is.
+    pub(in crate::accumulator) fn install(
+        self: &Arc<Self>,
+        body: Arc<BatchBody>,
+        packed: Option<Packed>,
+        pool: &BufferPool,
+        inbox: &Inbox,
+    ) {
+        let mut front = self.front.lock();
+        let place = front.closed.iter_mut().find(|batch| Arc::ptr_eq(&batch.body, &body));
+        // From here on the front has the only reference.
+        drop(body);
+        let mut freed = None;
+        let mut lost = packed;
+        if let Some(body) = place.and_then(|batch| Arc::get_mut(&mut batch.body))
+            && body.seal_state() == SealState::Packing
+        {
+            freed = lost.take().map(|packed| body.pack(packed));
+        }
+        let ready = front.closed.front().is_some_and(|head| head.body.seal_state().is_over());
+        let listed = ready && front.list(self, inbox, Listing::Ready, Inbox::NOW);
+        let told = front.unlock() && inbox.push(self, Inbox::NOW);
+        if listed || told {
+            inbox.wake();
+        }
+        drop(freed);
+        pool.shelve(lost.into_iter().flat_map(|packed| packed.slabs));
+    }
+}
