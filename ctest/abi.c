@@ -233,6 +233,12 @@ FIELD(producer_partition_info_t, replica_count, 12);
 FIELD(producer_partition_info_t, in_sync_replica_count, 16);
 FIELD(producer_partition_info_t, reserved, 20);
 
+SIZE(producer_partitioner_t, 32);
+FIELD(producer_partitioner_t, struct_size, 0);
+FIELD(producer_partitioner_t, user_data, 8);
+FIELD(producer_partitioner_t, partition, 16);
+FIELD(producer_partitioner_t, on_close, 24);
+
 SIZE(producer_receipt_t, 24);
 FIELD(producer_receipt_t, partition, 0);
 FIELD(producer_receipt_t, reserved, 4);
@@ -281,6 +287,8 @@ static const struct {
      (function_t)producer_config_set_delivery_callback},
     {"producer_config_set_log_callback",
      (function_t)producer_config_set_log_callback},
+    {"producer_config_set_partitioner",
+     (function_t)producer_config_set_partitioner},
     {"producer_delivery_next",
      (function_t)producer_delivery_next},
     {"producer_flush",
@@ -352,5 +360,5 @@ int main(void) {
     printf("%s is not there\n", functions[i].name);
     missing++;
   }
-  return missing != 0 || sizeof functions / sizeof *functions != 40;
+  return missing != 0 || sizeof functions / sizeof *functions != 41;
 }

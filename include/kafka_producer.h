@@ -10,13 +10,14 @@
  * Threads. Any producer_t function may be called from any thread, until producer_free(). A
  *   producer_config_t is for one thread at a time. A producer has two threads whatever the cluster's size:
  *   the network thread, which never runs your code, and the callback thread, which runs deliveries and logs
- *   and is there only if you set a callback. In poll mode all of it runs inside producer_poll(). A helper for
- *   name resolution comes and goes on demand. The `user_data` of a callback must outlive the producer.
+ *   and is there only if you set a callback. In poll mode all of it runs inside producer_poll(). A partitioner
+ *   runs on the thread that called a send function. A helper for name resolution comes and goes on demand.
+ *   The `user_data` of a callback must outlive the producer.
  * Waiting. Only producer_send() and functions with a `timeout_ms` wait. 0 never waits. -1
  *   (PRODUCER_TIMEOUT_DEFAULT) waits as long as the configuration allows: max.block.ms for sends and
  *   metadata, delivery.timeout.ms for producer_send_sync(); for flush and close until the last record has its
- *   outcome, which delivery.timeout.ms bounds; for poll for ever. Inside your callbacks nothing waits: what
- *   would have to gives PRODUCER_ERR_WOULD_DEADLOCK.
+ *   outcome, which delivery.timeout.ms bounds; for poll for ever. Inside your code (callbacks, partition)
+ *   nothing waits: what would have to gives PRODUCER_ERR_WOULD_DEADLOCK.
  * Errors. 0 is success: test `!= 0`, for Kafka's own codes are positive (and -1); the client's are -100 and
  *   below. Out parameters are written only on success, `error` only on failure; `error` may be NULL.
  * Zero. A zeroed struct is valid and means the defaults. Reserved fields and unknown flag bits must be 0.
@@ -27,9 +28,9 @@
  *   fatal. Callbacks must not throw or longjmp through the library.
  * Fork. In a child every call on an inherited producer_t gives PRODUCER_ERR_FORKED, and producer_free() gives
  *   its memory up without waiting. A producer_config_t stays usable.
- * ABI. Structs marked FROZEN never change. Structs the library hands out by pointer may grow at the end.
- *   Everything else is opaque. Within a major version (before 1.0: a minor one) symbols and enum values are
- *   only added.
+ * ABI. Structs marked FROZEN never change. Tables of functions, which start with `struct_size`, and structs
+ *   the library hands out by pointer may grow at the end. Everything else is opaque. Within a major version
+ *   (before 1.0: a minor one) symbols and enum values are only added.
  */
 
 #pragma once
@@ -385,38 +386,6 @@ typedef void (*producer_log_fn)(producer_log_level_t level,
                                 const char *message,
                                 void *user_data);
 
-// What producer_get_counters() gives. FROZEN.
-typedef struct {
-  // Records that a send function took.
-  uint64_t accepted;
-  // Records whose delivery was a success.
-  uint64_t acknowledged;
-  // Records whose delivery was a failure.
-  uint64_t failed;
-  // Records whose outcome is still open.
-  uint64_t pending;
-  // Memory in use, of the limit below.
-  uint64_t buffered_bytes;
-  // buffer.memory.
-  uint64_t buffer_limit_bytes;
-} producer_counters_t;
-
-// What producer_partitions_for() gives. FROZEN.
-typedef struct {
-  // The partition's number.
-  int32_t partition;
-  // The leader's node id, or -1 while there is none.
-  int32_t leader;
-  // -1 if the cluster does not say.
-  int32_t leader_epoch;
-  // How many replicas it has.
-  int32_t replica_count;
-  // How many of them are in sync.
-  int32_t in_sync_replica_count;
-  // Always 0.
-  uint32_t reserved;
-} producer_partition_info_t;
-
 // A record header. FROZEN.
 typedef struct {
   // UTF-8; not null.
@@ -452,6 +421,59 @@ typedef struct {
   // Always NULL.
   const void *extension;
 } producer_record_t;
+
+// What producer_partitions_for() gives. FROZEN.
+typedef struct {
+  // The partition's number.
+  int32_t partition;
+  // The leader's node id, or -1 while there is none.
+  int32_t leader;
+  // -1 if the cluster does not say.
+  int32_t leader_epoch;
+  // How many replicas it has.
+  int32_t replica_count;
+  // How many of them are in sync.
+  int32_t in_sync_replica_count;
+  // Always 0.
+  uint32_t reserved;
+} producer_partition_info_t;
+
+// Chooses partitions in place of partitioner.class. Its functions must not throw or longjmp.
+typedef struct {
+  // sizeof(producer_partitioner_t), as you compiled it.
+  size_t struct_size;
+  // Passed to the functions; may be NULL. Must outlive the producer.
+  void *user_data;
+  // Once per record without PRODUCER_RECORD_HAS_PARTITION, inside the function that sends it and
+  // on its thread, from several threads at once. `partitions` are all of the topic's, by number,
+  // leaderless ones too, so that hash % count stays where it is. Return an index into it
+  // (count > 0), or -1 to fail the record: that, or a number out of range, gives
+  // PRODUCER_ERR_PARTITIONING. Nothing waits in here, and to send gives
+  // PRODUCER_ERR_WOULD_DEADLOCK.
+  int32_t (*partition)(const producer_record_t *record,
+                       const producer_partition_info_t *partitions,
+                       size_t count,
+                       void *user_data);
+  // Once per producer, last of all: in producer_close(), in poll mode in the poll that drains
+  // it, or else in producer_free(). May be NULL. Not called where producer_new() fails.
+  void (*on_close)(void *user_data);
+} producer_partitioner_t;
+
+// What producer_get_counters() gives. FROZEN.
+typedef struct {
+  // Records that a send function took.
+  uint64_t accepted;
+  // Records whose delivery was a success.
+  uint64_t acknowledged;
+  // Records whose delivery was a failure.
+  uint64_t failed;
+  // Records whose outcome is still open.
+  uint64_t pending;
+  // Memory in use, of the limit below.
+  uint64_t buffered_bytes;
+  // buffer.memory.
+  uint64_t buffer_limit_bytes;
+} producer_counters_t;
 
 // Where one record went: producer_send_sync(). FROZEN.
 typedef struct {
@@ -524,6 +546,11 @@ producer_status_t producer_config_set_log_callback(producer_config_t *config,
                                                    producer_log_level_t max_level,
                                                    producer_log_fn callback,
                                                    void *user_data);
+
+// Has `partitioner` choose the partitions of records that have none of their own, in place of
+// partitioner.class, which must not be set too. The table is copied.
+producer_status_t producer_config_set_partitioner(producer_config_t *config,
+                                                  const producer_partitioner_t *partitioner);
 
 // ---- A producer's life ----
 

@@ -4,6 +4,7 @@
 //! table of keys.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in helpers too")]
 
+use kafka_producer::ffi::partitioner::producer_partitioner_t;
 use kafka_producer::ffi::types::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
@@ -14,8 +15,17 @@ const MINOR: &str = env!("CARGO_PKG_VERSION_MINOR");
 const PATCH: &str = env!("CARGO_PKG_VERSION_PATCH");
 
 /// The files of the main header, in its order.
-const MODULES: &[&str] =
-    &["status", "types", "callbacks", "handle", "config", "producer", "send", "poll"];
+const MODULES: &[&str] = &[
+    "status",
+    "types",
+    "callbacks",
+    "partitioner",
+    "handle",
+    "config",
+    "producer",
+    "send",
+    "poll",
+];
 /// The files of the mock cluster's header.
 const MOCK_MODULES: &[&str] = &["mock"];
 
@@ -109,6 +119,20 @@ fn callbacks(header: &str) -> Vec<String> {
     types.map(|typedef| typedef.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
+/// The functions in tables of a header without comments, each on one line: its table, its type.
+fn entries(header: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for definition in header.split("typedef struct {").skip(1) {
+        let (fields, rest) = definition.split_once("} ").unwrap();
+        let table = rest.split(';').next().unwrap();
+        for entry in fields.split(';').filter(|field| field.contains("(*")) {
+            let entry = entry.split_whitespace().collect::<Vec<_>>().join(" ");
+            found.push(format!("{table}: {entry}"));
+        }
+    }
+    found
+}
+
 /// `name = value` of a header's enums and `#define`s of numbers, in order.
 fn numbers(header: &str) -> Vec<(&'static str, String, i64)> {
     let lines = header.lines().map(str::trim);
@@ -151,6 +175,7 @@ fn layouts() -> Vec<Layout> {
         producer_header_t { key value }
         producer_partition_info_t { partition leader leader_epoch replica_count
             in_sync_replica_count reserved }
+        producer_partitioner_t { struct_size user_data partition on_close }
         producer_receipt_t { partition reserved offset timestamp_ms }
         producer_record_t { topic key value headers header_count timestamp_ms partition flags tag
             timeout_ms reserved extension }
@@ -159,7 +184,7 @@ fn layouts() -> Vec<Layout> {
 }
 
 /// The structs that may grow at the end.
-const GROWING: &[&str] = &["producer_failure_t"];
+const GROWING: &[&str] = &["producer_failure_t", "producer_partitioner_t"];
 
 /// The fields of the structs of a header without comments, to compare with [`layouts`].
 fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
@@ -168,6 +193,9 @@ fn structs(header: &str) -> BTreeMap<String, Vec<String>> {
         let (fields, rest) = definition.split_once("} ").unwrap();
         let name = rest.split(';').next().unwrap().to_owned();
         let fields = fields.split(';').filter_map(|field| {
+            if let Some((_, entry)) = field.split_once("(*") {
+                return Some(entry.split(')').next()?.to_owned());
+            }
             let word = field.split('[').next()?.rsplit([' ', '*', '\n']).next()?;
             (!word.is_empty()).then(|| word.to_owned())
         });
@@ -226,6 +254,7 @@ fn the_abi() {
         }
     }
     lines.extend(callbacks(&header).into_iter().map(|callback| format!("callback {callback}")));
+    lines.extend(entries(&header).into_iter().map(|entry| format!("entry {entry}")));
     lines.extend(prototypes(&header).values().map(|prototype| format!("function {prototype}")));
     let path = root().join("include/kafka_producer.abi");
     let committed = std::fs::read_to_string(path).unwrap_or_default();

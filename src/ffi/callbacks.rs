@@ -35,7 +35,7 @@ pub type producer_log_fn = Option<
 
 /// The `user_data` of a callback.
 #[derive(Debug, Clone, Copy)]
-struct UserData(*mut c_void);
+pub(super) struct UserData(pub(super) *mut c_void);
 
 // SAFETY: it is never followed here; that the library's threads may pass it to the callback is what
 // C was told.

@@ -8,6 +8,7 @@ use super::callbacks::{
     DeliveryCallback, LogCallback, c_string, producer_delivery_fn, producer_log_fn,
 };
 use super::convert::{borrowed, borrowed_mut, invalid, text};
+use super::partitioner::{PartitionerTable, producer_partitioner_t};
 use super::status::{producer_log_level_t, producer_status_t};
 use super::types::producer_error_t;
 use super::{guard, guard_value};
@@ -28,6 +29,7 @@ pub struct producer_config_t {
     pub(super) keys: ProducerConfig,
     deliveries: Deliveries,
     log: Option<(Level, LogCallback)>,
+    partitioner: Option<PartitionerTable>,
     /// What producer_config_get() gave out since the last set, by key.
     lent: RefCell<BTreeMap<String, CString>>,
 }
@@ -49,7 +51,8 @@ impl producer_config_t {
             Deliveries::Poll => DeliveryMode::Poll,
         };
         let log = self.log.map(|(level, callback)| (level, Arc::new(callback) as Arc<_>));
-        Options { delivery, log, ..Options::default() }
+        let partitioner = self.partitioner.map(|table| Arc::new(table) as Arc<_>);
+        Options { delivery, log, partitioner, ..Options::default() }
     }
 
     /// Decides where deliveries go; a callback and polling exclude each other.
@@ -97,6 +100,7 @@ pub extern "C" fn producer_config_new() -> *mut producer_config_t {
             keys: ProducerConfig::new(),
             deliveries: Deliveries::Nowhere,
             log: None,
+            partitioner: None,
             lent: RefCell::default(),
         }))
     })
@@ -114,6 +118,7 @@ pub unsafe extern "C" fn producer_config_clone(
             keys: config.keys.clone(),
             deliveries: config.deliveries,
             log: config.log,
+            partitioner: config.partitioner,
             lent: RefCell::default(),
         }))
     })
@@ -217,6 +222,23 @@ pub unsafe extern "C" fn producer_config_set_log_callback(
             let callback =
                 callback.ok_or_else(|| invalid("callback", "is NULL: pass a function"))?;
             config.log = Some((level, LogCallback::new(callback, user_data)));
+            Ok(())
+        })
+    }
+}
+
+/// Has `partitioner` choose the partitions of records that have none of their own, in place of
+/// partitioner.class, which must not be set too. The table is copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn producer_config_set_partitioner(
+    config: *mut producer_config_t,
+    partitioner: *const producer_partitioner_t,
+) -> producer_status_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard(ptr::null_mut(), || {
+            let config = live_mut(config)?;
+            config.partitioner = Some(PartitionerTable::read(partitioner)?);
             Ok(())
         })
     }

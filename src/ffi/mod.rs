@@ -25,11 +25,13 @@ mod lent;
 pub mod mock;
 #[cfg(test)]
 mod panics;
+pub mod partitioner;
 pub mod poll;
 pub mod producer;
 mod record;
 pub mod send;
 pub mod status;
+mod table;
 pub mod types;
 
 use crate::error::{Error, FATAL, Result, status as code};

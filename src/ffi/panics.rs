@@ -172,6 +172,9 @@ fn entries() -> (Vec<Entry>, Vec<Entry>) {
         ("producer_config_set_log_callback", |b| unsafe {
             producer_config_set_log_callback(b.config, 0, Some(no_line), null_mut()) == PANIC
         }),
+        ("producer_config_set_partitioner", |b| unsafe {
+            producer_config_set_partitioner(b.config, null()) == PANIC
+        }),
         ("producer_config_enable_poll", |b| unsafe {
             producer_config_enable_poll(b.config) == PANIC
         }),
