@@ -77,7 +77,15 @@ static void with_another_producer(state_t *state) {
   CHECK(producer_config_get(config, "bootstrap.servers"));
   producer_config_t *clone = producer_config_clone(config);
   producer_config_free(config);
+  CHECK_STATUS(PRODUCER_OK, producer_config_enable_poll(clone));
   producer_t *other = start(clone);
+  /* Nothing to give, and no time for it. */
+  producer_delivery_t delivery;
+  size_t count = 9;
+  int64_t begin = now_ms();
+  CHECK_STATUS(PRODUCER_OK, producer_poll(other, &delivery, 1, 60000, &count));
+  CHECK_EQ(0, count);
+  CHECK(now_ms() - begin < 5000);
   producer_record_t unknown = {.topic = producer_str("t")};
   CHECK_FAILS(PRODUCER_ERR_METADATA_PENDING, producer_try_send(other, &unknown, &error));
   CHECK_FAILS(PRODUCER_ERR_WOULD_DEADLOCK, producer_flush(other, 1000, &error));
