@@ -3,8 +3,10 @@
 //! Callers ask, one of them every [`PAUSE`] at most, and don't wait for the answer: whoever is
 //! refused is told what was said last. Any thread; one lock, held while a pointer is copied.
 
+use super::back::NO_LEADER;
 use crate::clock::Instant;
 use crate::sync::lock;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +15,14 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(100);
 /// So long it is worth repeating.
 const LASTS: Duration = Duration::from_secs(1);
+
+/// How much of the memory this leader holds.
+pub fn share(leader: i32, held: usize, node: impl fmt::Display) -> String {
+    match leader {
+        NO_LEADER => format!("{held} of them for partitions without a leader"),
+        _ => format!("{held} of them for {node}"),
+    }
+}
 
 /// What the network thread said last.
 #[derive(Debug, Default)]
@@ -49,6 +59,12 @@ impl Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_without_a_leader_have_their_own_words() {
+        assert_eq!(share(NO_LEADER, 5, "node -1"), "5 of them for partitions without a leader");
+        assert_eq!(share(2, 7, "node 2 (b:1)"), "7 of them for node 2 (b:1)");
+    }
 
     #[test]
     fn it_is_asked_for_now_and_then_and_repeated_for_a_while() {

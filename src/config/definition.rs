@@ -158,8 +158,9 @@ pub static DEFINITIONS: &[Definition] = &[
          partition before records without a key move on to the next (KIP-794). 0: every record \
          alone. Lowered to max.request.size or buffer.memory if only those are set and smaller."),
     now("buffer.memory", &[], Bytes(1024, I64), "33554432", High,
-        "Bytes for records that have no outcome yet; sends wait when it is used up. While others \
-         wait, no broker may hold more than half of it."),
+        "Bytes for records that have no outcome yet; sends wait when it is used up. The records \
+         for one broker take no more of it than they leave free (so never more than half), unless \
+         it is the only one in use: a broker that does not answer leaves memory to the others."),
     now("max.block.ms", &[], Millis(0, I64), "60000", Medium,
         "How long a send waits for a topic's metadata and for memory, together; the default of \
          all timeouts that are not for records (KIP-19)."),

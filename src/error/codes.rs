@@ -67,8 +67,8 @@ codes! {
     retry TIMED_OUT = -104,
         "The time allowed for the call has passed; call again or allow more time.";
     retry BUFFER_FULL = -105,
-        "All of buffer.memory is in use; wait for deliveries, send slower or raise \
-         buffer.memory.";
+        "All of buffer.memory is in use, or all that the records for one broker may take of it; \
+         wait for deliveries, send slower or raise buffer.memory.";
     final SERIALIZATION = -106,
         "A serializer refused the record's key or value; fix the record or the serializer.";
     final PARTITIONING = -107,

@@ -23,7 +23,8 @@ pub enum Status {
     PRODUCER_ERR_INVALID_STATE = -102,
     PRODUCER_ERR_CLOSED = -103,
     PRODUCER_ERR_TIMED_OUT = -104,
-    /// buffer.memory is exhausted and the time to wait has passed.
+    /// buffer.memory is exhausted, or what one broker may hold of it, and the time to wait has
+    /// passed; the message names the broker that holds most.
     PRODUCER_ERR_BUFFER_FULL = -105,
     PRODUCER_ERR_SERIALIZATION = -106,
     PRODUCER_ERR_PARTITIONING = -107,

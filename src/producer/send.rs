@@ -5,8 +5,10 @@ use super::topics::Resolved;
 use super::wait::Wait;
 use super::{Producer, Shared, Timeout};
 use crate::accumulator::append::{Appended, Pushed};
+use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::batch::Alone;
 use crate::accumulator::front::Partition;
+use crate::accumulator::holder::share;
 use crate::accumulator::ticket::Waiting;
 use crate::accumulator::times::own_deadline;
 use crate::clock::{Instant, Reading};
@@ -386,8 +388,8 @@ impl Shared {
         let pool = self.accumulator.pool();
         let (used, limit) = (pool.used(), pool.limit());
         let holder = self.accumulator.holder().said(self.clock.now()).unwrap_or_else(|| {
-            let (leader, held) = pool.holder().unwrap_or((-1, 0));
-            format!("{held} of them for node {leader}").into()
+            let (leader, held) = pool.holder().unwrap_or((NO_LEADER, 0));
+            share(leader, held, format_args!("node {leader}")).into()
         });
         let for_whom = match ticket.yields {
             true => "has no more, while other brokers are in use, for the leader of",

@@ -5,6 +5,7 @@ use super::obstacle::{Circumstances, Named, count, what_it_means};
 use super::{Parts, Sender};
 use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::front::Partition;
+use crate::accumulator::holder::share;
 use crate::accumulator::outgoing::{Finished, History, Outgoing};
 use crate::clock::Instant;
 use crate::delivery::{Delivery, Failure, Stage};
@@ -124,9 +125,6 @@ impl<S: Selectable> Sender<S> {
     pub(super) fn explain_memory(&self, now: Instant) -> String {
         let Parts { client, accumulator, .. } = &self.parts;
         let Some((leader, held)) = accumulator.pool().holder() else { return "none".into() };
-        if leader == NO_LEADER {
-            return format!("{held} of them for partitions without a leader");
-        }
         let history = History::default();
         let around = Circumstances {
             no_topic: None,
@@ -141,7 +139,7 @@ impl<S: Selectable> Sender<S> {
             now,
         };
         let node = Named { node: leader, address: around.address };
-        format!("{held} of them for {node}{}", around.of_the_node())
+        share(leader, held, node) + &around.of_the_node()
     }
 
     /// What is known of a batch of this partition and of the world around it.

@@ -121,6 +121,7 @@ impl Circumstances<'_> {
     pub(super) fn of_the_node(&self) -> String {
         match (self.node, self.obstacle()) {
             (_, Obstacle::Unreachable(_, why)) => format!(", which {why}"),
+            (_, Obstacle::NoLeader) => String::new(),
             (NodeStatus::Throttled(rest), _) => {
                 format!(", which throttles this client, for another {}", ms(rest))
             }
@@ -349,6 +350,20 @@ mod tests {
         let failed = Circumstances { last_error: Some(&error), ..failed };
         let text = "its leader, node 1 (b1:9092), could not be reached: b1:9092: no route";
         assert_eq!(told(&failed), (Stage::NotConnected, text.to_owned()));
+    }
+
+    #[test]
+    fn how_a_broker_is_doing_is_said_in_passing() {
+        let fresh = history(0);
+        let (ms, of) = (Duration::from_millis, |node| around(&fresh, node).of_the_node());
+        assert_eq!(of(READY), "");
+        let frozen = NodeStatus::Ready { in_flight: 2, oldest: ms(1_200), full: false };
+        assert_eq!(of(frozen), ", which has not answered for 1200 ms");
+        let muted = NodeStatus::Throttled(ms(30));
+        assert_eq!(of(muted), ", which throttles this client, for another 30 ms");
+        assert_eq!(of(NodeStatus::Unknown), ", which was not among the cluster's brokers");
+        let unknown = Circumstances { leader: NO_LEADER, ..around(&fresh, NodeStatus::Unknown) };
+        assert_eq!(unknown.of_the_node(), "");
     }
 
     #[test]
