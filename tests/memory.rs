@@ -8,7 +8,7 @@ use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
 use kafka_producer::error::{RETRIABLE, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
 use produce::{
-    Gate, LONG, assert_settled, cluster, config, eventually, producer, record, timed, to,
+    Gate, LONG, assert_settled, cluster, config, eventually, let_pass, producer, record, timed, to,
 };
 use std::sync::Arc;
 use std::thread;
@@ -67,6 +67,8 @@ fn a_frozen_broker_does_not_make_the_others_linger() {
     let value = [1; 900];
     let (_, took) = timed(|| {
         for partition in 1..partitions {
+            // The network thread sleeps by then, and has to learn that somebody waits.
+            let_pass(Duration::from_millis(2));
             producer.send(&to(partition, &value, 2)).unwrap();
         }
     });

@@ -11,6 +11,7 @@ use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Producer, Timeout};
 use produce::{
     LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, record, timed,
+    to,
 };
 use std::thread;
 use std::time::Duration;
@@ -230,4 +231,41 @@ fn reports_that_nobody_polls_are_not_without_a_bound() {
     drop(out);
     assert_settled(&producer);
     producer.send(&record(b"x", sent)).unwrap();
+}
+
+/// Another broker might answer yet, and what it holds come back: the call waits. In the end it says
+/// what is left to do.
+#[test]
+fn who_waits_in_vain_beside_a_frozen_broker_learns_of_unpolled_deliveries() {
+    let cluster = cluster(2, 2);
+    for partition in 0..2 {
+        cluster.set_leader("t", partition, partition + 1).unwrap();
+    }
+    let settings = [
+        ("linger.ms", "0"),
+        ("buffer.memory", "65536"),
+        ("batch.size", "1024"),
+        ("max.block.ms", "100"),
+        ("request.timeout.ms", "30000"),
+    ];
+    let producer = polled(&cluster, &settings);
+    producer.send(&to(1, b"x", 0)).unwrap();
+    producer.flush(LONG).unwrap();
+    cluster.set_broker(2, true, true, 0, 0).unwrap();
+    producer.send(&to(1, b"x", 1)).unwrap();
+    eventually("it says so", || match producer.send(&to(0, &[1; 900], 2)) {
+        Ok(()) => false,
+        Err(full) => {
+            let told = (full.status, full.flags & RETRIABLE);
+            assert_eq!(told, (status::BUFFER_FULL, RETRIABLE), "{full}");
+            assert!(full.message.contains("none was freed within 100 ms"), "{full}");
+            full.message.contains("deliveries wait for producer_poll()")
+        }
+    });
+    cluster.set_broker(2, true, false, 0, 0).unwrap();
+    producer.flush(LONG).unwrap();
+    let mut out = Vec::new();
+    producer.poll(usize::MAX, NOW, &mut out).unwrap();
+    drop(out);
+    assert_settled(&producer);
 }

@@ -380,7 +380,13 @@ impl Shared {
         let budget = wait.budget.as_millis();
         let why = slot.and_then(|slot| self.explain(slot));
         let why = why.unwrap_or_else(|| "the brokers take less than is sent".into());
-        Err(full(&format!("none was freed within {budget} ms while {why}")))
+        let polls = match self.deliveries.waiting() {
+            waiting @ 1.. if self.deliveries.is_polled() => {
+                format!("; {waiting} deliveries wait for producer_poll()")
+            }
+            _ => String::new(),
+        };
+        Err(full(&format!("none was freed within {budget} ms while {why}{polls}")))
     }
 
     #[cold]
