@@ -104,6 +104,8 @@ pub struct Broker {
     pub port: u16,
     /// Where clients are told to connect, if not there: `advertised.listeners`.
     pub advertised: Option<(String, u16)>,
+    /// `broker.rack`.
+    pub rack: Option<String>,
     /// How it behaves.
     pub behaviour: Behaviour,
     /// Connections that are open.
@@ -351,11 +353,9 @@ impl Cluster {
     }
 
     fn serves(&self, key: ApiKey, version: i16) -> bool {
+        let advertised = self.api_versions.get(&key.code());
         handlers::readable(key).contains(&version)
-            && self
-                .api_versions
-                .get(&key.code())
-                .is_some_and(|(min, max)| (*min..=*max).contains(&version))
+            && advertised.is_some_and(|(min, max)| (*min..=*max).contains(&version))
     }
 
     /// Gives the next requests of an API these codes, in order; 0 lets one pass. Code 13

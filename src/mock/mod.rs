@@ -160,6 +160,12 @@ impl MockCluster {
         self.with(|cluster| cluster.broker_mut(node).map(|broker| broker.advertised = address))
     }
 
+    /// The rack that a broker says it is in.
+    pub fn set_rack(&self, node: i32, rack: Option<&str>) -> Result<()> {
+        let rack = rack.map(str::to_owned);
+        self.with(|cluster| cluster.broker_mut(node).map(|broker| broker.rack = rack))
+    }
+
     /// How a broker behaves: `up`, or refuses connections; answers after `latency_ms`; asks for
     /// `throttle_ms` in Produce and Fetch; `frozen` accepts, reads and writes nothing. When this
     /// returns, it does. Leaders stay who they are.

@@ -17,7 +17,7 @@
 //! Independent draws would be as random, but with a thousand runs over a dozen partitions they
 //! leave the fullest 10 to 25 percent above the emptiest; the bag leaves one run.
 
-use super::load::{Place, Survey, shares};
+use super::load::{Place, Queues, Survey, shares};
 use crate::metadata::TopicMetadata;
 use crate::rng::Rng;
 use crate::sync::lock;
@@ -55,6 +55,7 @@ struct Bag {
     drawn: Vec<i32>,
     /// By number: runs that a partition has a right to and that were in no bag yet.
     credits: Vec<f64>,
+    queues: Queues,
     /// Memory for what a bag is made of.
     places: Vec<Place>,
     shares: Vec<f64>,
@@ -209,12 +210,13 @@ impl Bag {
     }
 
     fn fill(&mut self, topic: &TopicMetadata, survey: Option<&dyn Survey>, rng: &Rng) {
-        let Bag { drawn, credits, places, shares: wanted } = self;
+        let Bag { drawn, credits, queues, places, shares: wanted } = self;
         places.clear();
         if let Some(survey) = survey {
             survey.places(places);
         }
-        shares(topic, places, wanted);
+        queues.look(places);
+        shares(topic, places, queues, wanted);
         let mut local = fastrand::Rng::with_seed(rng.below(u64::MAX));
         credits.resize_with(wanted.len(), || local.f64());
         let among = wanted.iter().filter(|share| **share > 0.0).count();
@@ -339,9 +341,9 @@ mod tests {
     }
 
     /// Queues of these lengths; the nodes of partitions with `u32::MAX` are slow.
-    struct Queues(Vec<u32>);
+    struct Lengths(Vec<u32>);
 
-    impl Survey for Queues {
+    impl Survey for Lengths {
         fn places(&self, places: &mut Vec<Place>) {
             let place =
                 |queued: &u32| Place { queued: *queued, slow: *queued == u32::MAX, near: false };
@@ -354,7 +356,7 @@ mod tests {
     }
 
     /// How many of so many runs each partition got; partition n is led by node n.
-    fn runs(cache: &StickyPartitionCache, queues: &Queues, count: usize) -> Vec<usize> {
+    fn runs(cache: &StickyPartitionCache, queues: &Lengths, count: usize) -> Vec<usize> {
         let topic = topic(&(0..queues.0.len() as i32).collect::<Vec<_>>());
         let (rng, mut got) = (Rng::seeded(4), vec![0; queues.0.len()]);
         for _ in 0..count {
@@ -368,24 +370,24 @@ mod tests {
     #[test]
     fn a_longer_queue_gets_fewer_runs_in_proportion() {
         for (queues, shares) in
-            [(vec![0, 3, 1], vec![4, 1, 3]), (vec![5, 0, 3, 0, 1], vec![1, 6, 3, 6, 5])]
+            [(vec![0, 7, 5], vec![4, 1, 3]), (vec![9, 0, 7, 4, 5], vec![1, 6, 3, 6, 5])]
         {
             let rounds = 100;
             let total: usize = shares.iter().sum();
-            let got = runs(&cache(1), &Queues(queues.clone()), rounds * total);
+            let got = runs(&cache(1), &Lengths(queues.clone()), rounds * total);
             for (got, share) in got.iter().zip(&shares) {
                 assert!(got.abs_diff(rounds * share) <= 2, "{queues:?}: {got:?}");
             }
             let evenly = StickyPartitionCache::new(1, Sticking::Evenly);
             let count = rounds * queues.len();
-            let got = runs(&evenly, &Queues(queues.clone()), count);
+            let got = runs(&evenly, &Lengths(queues.clone()), count);
             assert!(got.iter().all(|got| got.abs_diff(rounds) <= 1), "{queues:?}: {got:?}");
         }
     }
 
     #[test]
     fn many_partitions_share_as_few_do() {
-        let queues = Queues((0..1000).map(|partition| partition % 2).collect());
+        let queues = Lengths((0..1000).map(|partition| partition % 2 * 5).collect());
         let got = runs(&cache(1), &queues, 15_000);
         let (even, odd): (Vec<usize>, Vec<usize>) = (
             got.iter().step_by(2).copied().collect(),
@@ -398,13 +400,13 @@ mod tests {
     #[test]
     fn what_was_drawn_before_its_leader_became_slow_is_passed_over() {
         let cache = cache(1);
-        let first = runs(&cache, &Queues(vec![0; 5]), 2);
+        let first = runs(&cache, &Lengths(vec![0; 5]), 2);
         let mut queues = vec![0; 5];
         let untouched = (0..5).find(|at| first[*at] == 0 && !cache.is_current(*at as i32)).unwrap();
         queues[untouched] = u32::MAX;
-        let got = runs(&cache, &Queues(queues), 400);
+        let got = runs(&cache, &Lengths(queues), 400);
         assert_eq!(got[untouched], 0, "{got:?}");
-        let got = runs(&cache, &Queues(vec![u32::MAX; 5]), 400);
+        let got = runs(&cache, &Lengths(vec![u32::MAX; 5]), 400);
         assert!(got.iter().all(|got| *got > 70), "all are slow: {got:?}");
     }
 

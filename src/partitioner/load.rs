@@ -29,13 +29,45 @@ pub trait Survey {
     fn is_slow(&self, node: i32) -> bool;
 }
 
+/// Queues of which none is longer than this times the shortest, and so many batches, are alike.
+const ALIKE_TIMES: f64 = 2.0;
+const ALIKE_BATCHES: f64 = 4.0;
+/// What is longer counts in batches; where the shortest is this long, in twos, and so on.
+const COARSER: f64 = 4.0;
+/// So much of what is new counts when queues are looked at.
+const NEWS: f64 = 1.0 / 16.0;
+
+/// Queue lengths as they were lately. What comes and goes between two looks is no reason to prefer
+/// one partition to another.
+#[derive(Debug, Default)]
+pub struct Queues(Vec<f64>);
+
+impl Queues {
+    /// Takes in what is there now.
+    pub fn look(&mut self, places: &[Place]) {
+        let known = self.0.len();
+        self.0.resize(places.len(), 0.0);
+        for (at, (lately, place)) in self.0.iter_mut().zip(places).enumerate() {
+            let news = if at < known { NEWS } else { 1.0 };
+            *lately += (f64::from(place.queued) - *lately) * news;
+        }
+    }
+
+    fn of(&self, at: usize) -> f64 {
+        self.0.get(at).copied().unwrap_or_default()
+    }
+}
+
 /// Each partition's share of the records to come, by number: what it is to get in proportion to the
 /// others. 0 where others are to be preferred.
 ///
-/// A partition before which more lies gets less: the longest queue's length plus one, minus its
-/// own. Those whose leader is slow get nothing while others take some, and what is in this rack
-/// goes before what is not.
-pub fn shares(topic: &TopicMetadata, places: &[Place], shares: &mut Vec<f64>) {
+/// A partition before which more lies gets less, as in Kafka: the longest queue's length plus one,
+/// minus its own. But only what is longer than all that is alike counts, and where all are long it
+/// counts for less: Kafka's rule gives of two queues of 100 and 105 batches the one six times as
+/// much as the other, and what is chance in the lengths of short ones moves the shares of a million
+/// records by a third. Those whose leader is slow get nothing while others take some, and what is
+/// in this rack goes before what is not.
+pub fn shares(topic: &TopicMetadata, places: &[Place], queues: &Queues, shares: &mut Vec<f64>) {
     let place = |at: usize| places.get(at).copied().unwrap_or_default();
     let leads = |at: usize| {
         topic.available() == 0 || topic.partitions.get(at).is_some_and(|p| p.leader >= 0)
@@ -46,12 +78,14 @@ pub fn shares(topic: &TopicMetadata, places: &[Place], shares: &mut Vec<f64>) {
     let takes: &dyn Fn(usize) -> bool = if any(&takes) { &takes } else { &leads };
     let near = |at: usize| takes(at) && place(at).near;
     let fits: &dyn Fn(usize) -> bool = if any(&near) { &near } else { takes };
-    let longest = (0..count).filter(|at| fits(*at)).map(|at| place(at).queued).max().unwrap_or(0);
+    let among = || (0..count).filter(|at| fits(*at));
+    let shortest = among().map(|at| queues.of(at)).fold(f64::INFINITY, f64::min);
+    let alike = shortest * ALIKE_TIMES + ALIKE_BATCHES;
+    let unit = 1.0 + shortest / COARSER;
+    let excess = |at: usize| (queues.of(at) - alike).max(0.0) / unit;
+    let longest = among().map(excess).fold(0.0, f64::max);
     shares.clear();
-    shares.extend((0..count).map(|at| match fits(at) {
-        true => f64::from(longest - place(at).queued) + 1.0,
-        false => 0.0,
-    }));
+    shares.extend((0..count).map(|at| if fits(at) { longest - excess(at) + 1.0 } else { 0.0 }));
 }
 
 /// Nodes that have taken nothing for `partitioner.availability.timeout.ms` although something was
@@ -83,8 +117,9 @@ mod tests {
     use crate::partitioner::testing::topic;
 
     fn of(leaders: &[i32], places: &[Place]) -> Vec<f64> {
-        let mut out = Vec::new();
-        shares(&topic(leaders), places, &mut out);
+        let (mut queues, mut out) = (Queues::default(), Vec::new());
+        queues.look(places);
+        shares(&topic(leaders), places, &queues, &mut out);
         out
     }
 
@@ -92,37 +127,69 @@ mod tests {
         sizes.iter().map(|queued| Place { queued: *queued, ..Place::default() }).collect()
     }
 
-    /// Kafka's BuiltInPartitionerTest: queues {0, 3, 1} are the running sums {4, 5, 8}.
+    /// Kafka's BuiltInPartitionerTest has queues of {0, 3, 1}, whose shares add up to {4, 5, 8};
+    /// here with what is alike on top.
     #[test]
     fn shares_are_the_longest_queue_plus_one_minus_one_s_own() {
-        assert_eq!(of(&[1, 1, 1], &queued(&[0, 3, 1])), [4.0, 1.0, 3.0]);
-        assert_eq!(of(&[1; 5], &queued(&[5, 0, 3, 0, 1])), [1.0, 6.0, 3.0, 6.0, 5.0]);
+        assert_eq!(of(&[1, 1, 1, 1], &queued(&[0, 4, 7, 5])), [4.0, 4.0, 1.0, 3.0]);
+        assert_eq!(of(&[1; 5], &queued(&[9, 0, 7, 4, 5])), [1.0, 6.0, 3.0, 6.0, 5.0]);
         assert_eq!(of(&[1, 1], &queued(&[7, 7])), [1.0, 1.0]);
         assert_eq!(of(&[1], &queued(&[9])), [1.0]);
-        assert_eq!(of(&[1, 1], &queued(&[0, u32::MAX])), [4_294_967_296.0, 1.0]);
+        assert_eq!(of(&[1, 1], &queued(&[0, u32::MAX])), [4_294_967_292.0, 1.0]);
         assert_eq!(of(&[1, 2], &[]), [1.0, 1.0], "nothing is known");
     }
 
     #[test]
+    fn queues_that_are_alike_get_the_same() {
+        assert_eq!(of(&[1, 1, 1], &queued(&[0, 1, 4])), [1.0, 1.0, 1.0]);
+        assert_eq!(of(&[1, 1, 1], &queued(&[100, 105, 200])), [1.0, 1.0, 1.0]);
+        assert_eq!(of(&[1, 1, 1], &queued(&[100, 105, 256])), [3.0, 3.0, 1.0]);
+    }
+
+    #[test]
+    fn what_lasts_counts_and_what_passes_does_not() {
+        let (mut queues, mut out) = (Queues::default(), Vec::new());
+        let mut after = |sizes: &[u32]| {
+            let places = queued(sizes);
+            queues.look(&places);
+            shares(&topic(&vec![1; sizes.len()]), &places, &queues, &mut out);
+            out.clone()
+        };
+        assert_eq!(after(&[0, 0]), [1.0, 1.0]);
+        for _ in 0..3 {
+            assert_eq!(after(&[0, 12]), [1.0, 1.0], "a burst");
+        }
+        for _ in 0..100 {
+            after(&[0, 12]);
+        }
+        assert!(after(&[0, 12])[0] > 8.9, "12, less 4 that are alike, and 1");
+        assert_eq!(after(&[0, 12, 13])[2], 1.0, "a new one is taken as it is");
+        for _ in 0..100 {
+            after(&[0, 0, 0]);
+        }
+        assert_eq!(after(&[0, 0, 0]), [1.0, 1.0, 1.0]);
+    }
+
+    #[test]
     fn the_slow_get_nothing_unless_all_are() {
-        let mut places = queued(&[9, 2, 0]);
+        let mut places = queued(&[9, 6, 0]);
         places[0].slow = true;
         assert_eq!(of(&[1, 2, 3], &places), [0.0, 1.0, 3.0], "nor does their queue count");
         places[1].slow = true;
         assert_eq!(of(&[1, 2, 3], &places), [0.0, 0.0, 1.0]);
         places[2].slow = true;
-        assert_eq!(of(&[1, 2, 3], &places), [1.0, 8.0, 10.0]);
+        assert_eq!(of(&[1, 2, 3], &places), [1.0, 4.0, 6.0]);
         assert_eq!(of(&[-1, 2, 3], &places), [0.0, 1.0, 3.0]);
         assert_eq!(of(&[-1, -1, -1], &queued(&[0, 0, 0])), [1.0, 1.0, 1.0]);
     }
 
     #[test]
     fn the_near_go_first_while_they_take_some() {
-        let mut places = queued(&[9, 2, 0]);
+        let mut places = queued(&[9, 0, 0]);
         places[0].near = true;
         assert_eq!(of(&[1, 2, 3], &places), [1.0, 0.0, 0.0]);
         places[1].near = true;
-        assert_eq!(of(&[1, 2, 3], &places), [1.0, 8.0, 0.0]);
+        assert_eq!(of(&[1, 2, 3], &places), [1.0, 6.0, 0.0]);
         assert_eq!(of(&[-1, 2, 3], &places), [0.0, 1.0, 0.0], "one without a leader is none");
         places[1].slow = true;
         assert_eq!(of(&[1, 2, 3], &places), [1.0, 0.0, 0.0]);

@@ -10,6 +10,7 @@
 use super::Sender;
 use crate::accumulator::back::NO_LEADER;
 use crate::clock::Instant;
+use crate::log::Level;
 use crate::network::Selectable;
 use std::time::Duration;
 
@@ -50,8 +51,8 @@ impl Awaited {
         }
     }
 
-    /// Takes in who is waited for; true if others than before are slow.
-    fn look(&mut self, timeout: Duration, now: Instant) -> bool {
+    /// Takes in who is waited for, and says anew who is slow.
+    fn look(&mut self, timeout: Duration, now: Instant) {
         let Awaited { since, slow, leaders, .. } = self;
         leaders.sort_unstable();
         leaders.dedup();
@@ -61,13 +62,9 @@ impl Awaited {
                 since.insert(at, (node, now));
             }
         }
+        slow.clear();
         let is_slow = |since: &Instant| since.after(timeout) <= now;
-        let now_slow = since.iter().filter(|(_, since)| is_slow(since)).map(|(node, _)| *node);
-        if now_slow.clone().eq(slow.iter().copied()) {
-            return false;
-        }
-        *slow = now_slow.collect();
-        true
+        slow.extend(since.iter().filter(|(_, since)| is_slow(since)).map(|(node, _)| *node));
     }
 }
 
@@ -81,8 +78,22 @@ impl<S: Selectable> Sender<S> {
         }
         awaited.next_look = now.after((timeout / LOOKS).max(SHORTEST_PAUSE));
         self.backs.awaited_leaders(&mut awaited.leaders);
-        if awaited.look(timeout, now) {
-            self.parts.availability.publish(&awaited.slow);
+        let before = std::mem::take(&mut awaited.slow);
+        awaited.look(timeout, now);
+        if awaited.slow == before {
+            return;
+        }
+        self.parts.availability.publish(&awaited.slow);
+        let log = |node: &i32, what: String| {
+            self.parts.logger.log(Level::Info, "sender", || format!("node {node} {what}"));
+        };
+        for node in awaited.slow.iter().filter(|node| !before.contains(node)) {
+            let timeout = timeout.as_millis();
+            let passed = "records without a key pass it over until it does";
+            log(node, format!("has taken nothing for {timeout} ms: {passed}"));
+        }
+        for node in before.iter().filter(|node| !awaited.slow.contains(node)) {
+            log(node, "takes batches again".into());
         }
     }
 
@@ -110,25 +121,26 @@ mod tests {
         Instant(ms * 1000)
     }
 
-    /// Whether others are slow than before, and who is.
-    fn look(awaited: &mut Awaited, leaders: &[i32], at: u64) -> (bool, Vec<i32>) {
+    /// Who is slow now.
+    fn look(awaited: &mut Awaited, leaders: &[i32], at: u64) -> Vec<i32> {
         awaited.leaders.extend(leaders);
-        (awaited.look(TIMEOUT, ms(at)), awaited.slow.clone())
+        awaited.look(TIMEOUT, ms(at));
+        awaited.slow.clone()
     }
 
     #[test]
     fn slow_is_who_was_waited_for_and_took_nothing() {
         let mut awaited = Awaited::new(Some(TIMEOUT));
-        assert_eq!(look(&mut awaited, &[2, 1, 2, NO_LEADER], 0), (false, vec![]));
+        assert_eq!(look(&mut awaited, &[2, 1, 2, NO_LEADER], 0), [0; 0]);
         awaited.took(1, ms(30));
-        assert_eq!(look(&mut awaited, &[1, 2], 39), (false, vec![]));
-        assert_eq!(look(&mut awaited, &[1, 2, 3], 40), (true, vec![2]));
-        assert_eq!(look(&mut awaited, &[1, 2, 3], 69), (false, vec![2]));
-        assert_eq!(look(&mut awaited, &[1, 2, 3], 70), (true, vec![1, 2]));
+        assert_eq!(look(&mut awaited, &[1, 2], 39), [0; 0]);
+        assert_eq!(look(&mut awaited, &[1, 2, 3], 40), [2]);
+        assert_eq!(look(&mut awaited, &[1, 2, 3], 69), [2]);
+        assert_eq!(look(&mut awaited, &[1, 2, 3], 70), [1, 2]);
         awaited.took(2, ms(75));
         assert_eq!(awaited.next_look, ms(75), "it is looked at again at once");
-        assert_eq!(look(&mut awaited, &[1, 2, 3], 76), (true, vec![1]));
-        assert_eq!(look(&mut awaited, &[2, 3], 77), (true, vec![]), "nothing waits for it");
-        assert_eq!(look(&mut awaited, &[1, 2, 3], 80), (true, vec![3]), "it starts over");
+        assert_eq!(look(&mut awaited, &[1, 2, 3], 76), [1]);
+        assert_eq!(look(&mut awaited, &[2, 3], 77), [0; 0], "nothing waits for it");
+        assert_eq!(look(&mut awaited, &[1, 2, 3], 80), [3], "it starts over");
     }
 }

@@ -124,6 +124,16 @@ class Cluster:
         lines = b"".join(base64.b64encode(key) + b"\n" for key in keys)
         return list(map(int, self.tell("partitions", topic, stdin=lines).split()))
 
+    def librdkafka_partitions(self, topic, partitioner, keys):
+        """Where librdkafka's producer puts a record of each key; None is a null one."""
+        python = Path(os.environ["PYTHON_ENV"]) / "bin" / "python"
+        script = SUPPORT / "librdkafka_partitions.py"
+        lines = b"".join(
+            (b"-" if key is None else base64.b64encode(key)) + b"\n" for key in keys
+        )
+        placed = run([python, script, self.bootstrap, topic, partitioner], PATIENCE_S, lines)
+        return list(map(int, placed.split()))
+
     def python_consume(self, *topics):
         python = Path(os.environ["PYTHON_ENV"]) / "bin" / "python"
         lines = run(

@@ -34,6 +34,35 @@ class Partitions(unittest.TestCase):
         at = {record.place(): record.key for record in cluster.java_consume(ours)}
         self.assertEqual([at[outcome.place()] for outcome in outcomes], keys)
 
+    def test_a_key_goes_where_librdkafka_puts_it(self):
+        rng = random.Random(13)
+        keys = [
+            rng.randbytes(rng.choice((1, 2, 3, 4, 5, 7, 8, 16, 33, 100, 1000))) for _ in range(998)
+        ]
+        # What is left to chance there is not compared.
+        chance = {
+            "consistent": (),
+            "consistent_random": (None, b""),
+            "murmur2": (),
+            "murmur2_random": (None,),
+            "fnv1a": (),
+            "fnv1a_random": (None,),
+        }
+        for partitioner, left_out in chance.items():
+            with self.subTest(partitioner=partitioner):
+                told = keys + [key for key in (None, b"") if key not in left_out]
+                theirs = cluster.create_topic("keys-librdkafka", PARTITIONS)
+                ours = cluster.create_topic("keys-ours", PARTITIONS)
+                outcomes = harness.produce(
+                    cluster.bootstrap,
+                    [Record(ours, b"", key) for key in told],
+                    partitioner=partitioner,
+                )
+                self.assertEqual(
+                    [outcome.partition for outcome in outcomes],
+                    cluster.librdkafka_partitions(theirs, partitioner, told),
+                )
+
     def test_the_order_of_a_key_is_kept(self):
         topic = cluster.create_topic("order", PARTITIONS)
         rng = random.Random(5)

@@ -43,7 +43,7 @@ fn brokers(cluster: &Cluster) -> Vec<MetadataResponseBroker> {
     let broker = |broker: &Broker| {
         let (host, port) = broker.address();
         let (node_id, host, port) = (broker.id, host.to_owned(), port.into());
-        MetadataResponseBroker { node_id, host, port, rack: None }
+        MetadataResponseBroker { node_id, host, port, rack: broker.rack.clone() }
     };
     cluster.brokers().iter().map(broker).collect()
 }

@@ -170,7 +170,12 @@ fn refused_with(index: i32, refusal: Refusal) -> PartitionProduceResponse {
 
 fn endpoint(broker: &Broker) -> NodeEndpoint {
     let (host, port) = broker.address();
-    NodeEndpoint { node_id: broker.id, host: host.to_owned(), port: port.into(), rack: None }
+    NodeEndpoint {
+        node_id: broker.id,
+        host: host.to_owned(),
+        port: port.into(),
+        rack: broker.rack.clone(),
+    }
 }
 
 #[cfg(test)]
