@@ -52,6 +52,8 @@ static void null_pointers(void) {
   CHECK_STATUS(bad, producer_config_set_delivery_callback(NULL, ledger_callback, NULL));
   CHECK_STATUS(bad, producer_config_set_delivery_callback(config, NULL, NULL));
   CHECK_STATUS(bad, producer_config_enable_poll(NULL));
+  CHECK_STATUS(bad, producer_config_set_partitioner(NULL, NULL));
+  CHECK_STATUS(bad, producer_config_set_partitioner(config, NULL));
   CHECK_STATUS(bad, producer_config_set_log_callback(config, PRODUCER_LOG_INFO, NULL, NULL));
   CHECK_STATUS(bad, producer_config_set_log_callback(NULL, PRODUCER_LOG_INFO, NULL, NULL));
 

@@ -610,6 +610,28 @@ mod tests {
     }
 
     #[test]
+    fn batches_count_as_queued_from_when_they_are_opened_until_they_leave() {
+        let bench = Bench::new(1 << 20);
+        let partition = partition(0);
+        assert_eq!(partition.queued(), 0);
+        for number in 1..=5 {
+            bench.must_append(&partition, ms(number.into()), 10);
+            bench.must_append(&partition, ms(number.into()), 10);
+            assert_eq!(partition.queued(), number);
+            bench.context.cuts.advance();
+        }
+        let one = Take { max_batches: 1, ..take_at(ms(7)) };
+        assert_eq!(take(&partition, one).1.len(), 1);
+        assert_eq!(partition.queued(), 4);
+        let mut out = Vec::new();
+        let expired = partition.try_expire(ms(103), Duration::from_millis(100), &mut out);
+        assert_eq!((expired, out.len()), (Expired::Next(ms(104)), 2));
+        assert_eq!(partition.queued(), 2);
+        assert!(partition.try_purge(&mut out));
+        assert_eq!((partition.queued(), out.len()), (0, 4));
+    }
+
+    #[test]
     fn batches_leave_at_their_deadlines() {
         const TIMEOUT: Duration = Duration::from_millis(100);
         let bench = Bench::new(1 << 20);
