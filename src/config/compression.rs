@@ -36,3 +36,20 @@ pub enum SnappyFraming {
     /// it.
     Xerial,
 }
+
+/// The codecs by their names in Kafka's configuration.
+pub static CODECS: &[&str] = &["none", "gzip", "snappy", "lz4", "zstd"];
+
+/// Whether a codec is in this build, or what to do about it.
+pub fn built_in(codec: &str) -> Result<(), String> {
+    let features = [
+        ("gzip", cfg!(feature = "gzip")),
+        ("snappy", cfg!(feature = "snappy")),
+        ("lz4", cfg!(feature = "lz4")),
+        ("zstd", cfg!(feature = "zstd")),
+    ];
+    if !features.contains(&(codec, false)) {
+        return Ok(());
+    }
+    Err(format!("names a codec that is not in this build: build the library with {codec}"))
+}

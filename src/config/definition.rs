@@ -8,7 +8,9 @@
 
 use super::settings::CLASSES;
 use super::value::Choice;
-use super::value::Kind::{self, Bool, Bytes, Count, Millis, Named, OneOf, Servers, Text};
+use super::value::Kind::{
+    self, Bool, Bytes, Codec, Count, CountOr, Millis, Named, OneOf, Only, Servers, Text,
+};
 
 /// How much a key matters, as Kafka rates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub struct Family {
     pub instead: &'static str,
 }
 
+/// What keys for one topic begin with; behind it comes the topic's name, a dot and a name of
+/// [`TOPIC_DEFINITIONS`].
+pub const TOPIC_PREFIX: &str = "topic.";
 /// What keys for interceptors begin with; they are kept as they are.
 pub const INTERCEPTOR_PREFIX: &str = "interceptor.";
 
@@ -121,6 +126,10 @@ const fn later(
 }
 
 use Importance::{High, Low, Medium};
+
+/// Why `compression.lz4.level` takes no other level.
+const LZ4_LEVELS: &str = "there is the fast level only, which Kafka's Java producer calls 9; for \
+                          smaller batches set compression.type=zstd";
 
 /// The table.
 #[rustfmt::skip]
@@ -243,6 +252,31 @@ pub static DEFINITIONS: &[Definition] = &[
         "The same for a record's value; a serializer of your own: \
          producer_config_set_value_serializer()."),
 
+    // Compression.
+    now("compression.type", &["compression.codec"], Codec, "none", High,
+        "How batches are compressed; topic.NAME.compression.type overrides it for a topic. One \
+         that would not get smaller is sent as it is. batch.size counts what is sent, by the ratio \
+         that batches of the topic had so far; max.request.size counts what it was before."),
+    now("compression.level", &[], Count(-131_072, 22), "-1", Medium,
+        "librdkafka's key: the level of compression.type, whichever that is. -1: the codec's own \
+         key. gzip takes 1 to 9, zstd all of them, lz4 0 to 2, which are the fast level, snappy \
+         0."),
+    now("compression.gzip.level", &[], CountOr(1, 9, -1), "-1", Medium,
+        "1 is fast, 9 small; -1: zlib's default, which is 6 (KIP-390)."),
+    now("compression.lz4.level", &[], Only(9, LZ4_LEVELS), "9", Medium,
+        "There is the fast level only, which Kafka's Java producer calls 9 (KIP-390)."),
+    now("compression.zstd.level", &[], Count(-131_072, 22), "3", Medium,
+        "22 is small, 1 fast, those below 0 faster still; 0: zstd's default, which is 3 \
+         (KIP-390)."),
+    now("snappy.framing", &[], OneOf(&["raw", "xerial"]), "raw", Low,
+        "What is around the compressed bytes. raw: nothing, as with librdkafka; every reader in \
+         use takes it. xerial: the stream of snappy-java, as with Kafka's Java producer. Not a key \
+         of Kafka's."),
+    now("compression.threads", &[], Count(0, 64), "0", Low,
+        "How many threads compress, at most; they are started when they are needed and end when \
+         they are not. 0: one less than there are processors, at least 1 and at most 4. Not a key \
+         of Kafka's."),
+
     // Metadata and connections.
     now("metadata.max.age.ms", &["topic.metadata.refresh.interval.ms"], Millis(0, I64), "300000",
         Low,
@@ -288,12 +322,6 @@ pub static DEFINITIONS: &[Definition] = &[
     later("transactional.id", &[], &[""], Low, "there are no transactions"),
     later("transaction.timeout.ms", &[], &["60000"], Low, "there are no transactions"),
     later("transaction.two.phase.commit.enable", &[], &["false"], Low, "there are no transactions"),
-    later("compression.type", &["compression.codec"], &["none"], High,
-        "batches are sent uncompressed"),
-    later("compression.level", &[], &["-1"], Medium, "batches are sent uncompressed"),
-    later("compression.gzip.level", &[], &["-1"], Medium, "batches are sent uncompressed"),
-    later("compression.lz4.level", &[], &["9"], Medium, "batches are sent uncompressed"),
-    later("compression.zstd.level", &[], &["3"], Medium, "batches are sent uncompressed"),
     later("security.protocol", &[], &["PLAINTEXT"], Medium,
         "connections are neither encrypted nor authenticated; use a PLAINTEXT listener"),
     later("security.providers", &[], &[""], Low, "there are no Java classes to load"),
@@ -322,6 +350,16 @@ pub static DEFINITIONS: &[Definition] = &[
         "the level is an argument of producer_config_set_log_callback()"),
 ];
 
+/// Keys that may be set for one topic, without [`TOPIC_PREFIX`] and the topic's name. Where they
+/// are not set, the key of the same name counts.
+#[rustfmt::skip]
+pub static TOPIC_DEFINITIONS: &[Definition] = &[
+    now("compression.type", &["compression.codec"], Codec, "", High,
+        "How the topic's batches are compressed."),
+    now("compression.level", &[], Count(-131_072, 22), "", Medium,
+        "The level of the topic's codec, as for compression.level."),
+];
+
 /// Groups of keys that are not in this version.
 pub static FAMILIES: &[Family] = &[
     Family {
@@ -344,21 +382,54 @@ pub fn find(key: &str) -> Option<(usize, &'static Definition)> {
     DEFINITIONS.iter().enumerate().find(|(_, row)| named(row))
 }
 
+/// The topic in a key for one topic, the row of [`TOPIC_DEFINITIONS`] and its place.
+pub fn find_for_topic(key: &str) -> Option<(&str, usize, &'static Definition)> {
+    let rest = key.strip_prefix(TOPIC_PREFIX)?;
+    TOPIC_DEFINITIONS.iter().enumerate().find_map(|(at, row)| {
+        let topic = std::iter::once(&row.name)
+            .chain(row.aliases)
+            .find_map(|name| rest.strip_suffix(name)?.strip_suffix('.'))?;
+        Some((topic, at, row))
+    })
+}
+
 /// The group a key belongs to.
 pub fn family(key: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| key.starts_with(family.prefix))
 }
 
+/// The key for one topic that is meant by a misspelt one: its last two words are looked at.
+pub fn nearest_for_topic(key: &str) -> Option<String> {
+    let rest = key.strip_prefix(TOPIC_PREFIX)?;
+    let (last, _) = rest.rmatch_indices('.').nth(1)?;
+    let (topic, words) = rest.split_at_checked(last)?;
+    let names = TOPIC_DEFINITIONS.iter().map(|row| row.name);
+    let nearest = most_alike(words.strip_prefix('.')?, names)?;
+    is_topic(topic).then(|| format!("{TOPIC_PREFIX}{topic}.{nearest}"))
+}
+
+/// Whether a topic may be called so.
+pub fn is_topic(name: &str) -> bool {
+    const LONGEST: usize = 249;
+    let legal = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+    let dots = name == "." || name == "..";
+    (1..=LONGEST).contains(&name.len()) && name.bytes().all(legal) && !dots
+}
+
 /// The known key that is spelt most like `key`, if it is spelt like one at all.
 pub fn nearest(key: &str) -> Option<&'static str> {
+    let names = DEFINITIONS.iter().flat_map(|row| std::iter::once(&row.name).chain(row.aliases));
+    most_alike(key, names.copied())
+}
+
+fn most_alike(key: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     /// Longer than any key, so that a hostile one costs nothing.
     const LONGEST: usize = 64;
     let key: Vec<char> = key.chars().take(LONGEST + 1).flat_map(char::to_lowercase).collect();
     if key.len() > LONGEST {
         return None;
     }
-    let names = DEFINITIONS.iter().flat_map(|row| std::iter::once(&row.name).chain(row.aliases));
-    let (distance, name) = names.map(|name| (distance(&key, name), *name)).min()?;
+    let (distance, name) = names.map(|name| (distance(&key, name), name)).min()?;
     (distance * 2 <= key.len().max(name.len())).then_some(name)
 }
 

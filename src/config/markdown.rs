@@ -2,6 +2,7 @@
 
 use super::definition::{
     Availability, DEFINITIONS, Definition, FAMILIES, INTERCEPTOR_PREFIX, Importance,
+    TOPIC_DEFINITIONS, TOPIC_PREFIX,
 };
 use super::value::Kind;
 use std::fmt::Write as _;
@@ -23,6 +24,15 @@ pub fn configuration_markdown() -> String {
     page += "\n| key | value | default | importance | what it does |\n|---|---|---|---|---|\n";
     for row in DEFINITIONS.iter().filter(|row| matches!(row.availability, Availability::Now)) {
         now_row(&mut page, row);
+    }
+    page += "
+## Keys for one topic
+
+NAME is the topic's. Where such a key is not set, the key without topic and name counts.
+
+| key | value | default | importance | what it does |\n|---|---|---|---|---|\n";
+    for row in TOPIC_DEFINITIONS {
+        topic_row(&mut page, row);
     }
     page += "
 ## Keys for interceptors
@@ -53,12 +63,26 @@ other value is an error.
     page
 }
 
-fn now_row(page: &mut String, row: &Definition) {
-    let importance = match row.importance {
+fn topic_row(page: &mut String, row: &Definition) {
+    let name = row.name;
+    let mut names = format!("`{TOPIC_PREFIX}NAME.{name}`");
+    for alias in row.aliases {
+        let _ = write!(names, "<br>alias `{TOPIC_PREFIX}NAME.{alias}`");
+    }
+    let (value, importance) = (row.kind.describe(), importance(row));
+    let _ = writeln!(page, "| {names} | {value} | `{name}` | {importance} | {} |", row.doc);
+}
+
+fn importance(row: &Definition) -> &'static str {
+    match row.importance {
         Importance::High => "high",
         Importance::Medium => "medium",
         Importance::Low => "low",
-    };
+    }
+}
+
+fn now_row(page: &mut String, row: &Definition) {
+    let importance = importance(row);
     let _ = writeln!(
         page,
         "| {} | {} | {} | {importance} | {} |",

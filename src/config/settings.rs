@@ -3,6 +3,7 @@
 //! What a user set stands: if two such keys contradict each other, that is an error that names
 //! both. A default that contradicts what was set gives way, with a note for the log.
 
+mod compression;
 mod partitioning;
 
 pub(super) use partitioning::CLASSES;
@@ -12,6 +13,7 @@ use super::compression::Compression;
 use super::value::Value;
 use super::{ProducerConfig, invalid};
 use crate::error::Error;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -94,6 +96,12 @@ pub struct Settings {
     pub send_buffer: Option<usize>,
     /// `receive.buffer.bytes`; `None`: the system's choice.
     pub receive_buffer: Option<usize>,
+    /// `compression.type` and the levels: how batches are compressed.
+    pub compression: Compression,
+    /// The same for the topics that have keys of their own; see [`Settings::compression_for`].
+    pub topic_compression: BTreeMap<String, Compression>,
+    /// `compression.threads`, at least 1.
+    pub compression_threads: usize,
     /// How partitions are chosen.
     pub partitioning: Partitioning,
     /// `key.serializer`: a name of the table's.
@@ -149,6 +157,7 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
     rules.without_effect(acks, max_in_flight, allow_reordering);
     let enable_idempotence = rules.idempotence(acks, max_in_flight, allow_reordering);
     let partitioning = rules.partitioning();
+    let (compression, topic_compression) = rules.compression();
     let settings = Settings {
         bootstrap_servers,
         client_id: rules.client_id(),
@@ -178,6 +187,9 @@ pub(super) fn settle(config: &ProducerConfig) -> Result<Settings, Vec<Error>> {
         reject_batch_on_record_error: rules.bool("reject.batch.on.record.error"),
         send_buffer: rules.unless_off("send.buffer.bytes").map(size),
         receive_buffer: rules.unless_off("receive.buffer.bytes").map(size),
+        compression,
+        topic_compression,
+        compression_threads: rules.compression_threads(),
         partitioning,
         key_serializer: rules.text("key.serializer"),
         value_serializer: rules.text("value.serializer"),
@@ -411,17 +423,4 @@ fn duration(millis: i64) -> Duration {
 
 fn size(number: i64) -> usize {
     usize::try_from(number.max(0)).unwrap_or(usize::MAX)
-}
-
-impl Settings {
-    /// How a topic's batches are compressed.
-    pub fn compression_for(&self, _topic: &str) -> Compression {
-        Compression::None
-    }
-
-    /// How many helper threads compress, at most.
-    pub fn compression_threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        cores.saturating_sub(1).clamp(1, 4)
-    }
 }

@@ -1,9 +1,12 @@
 //! Keys one by one, and against each other.
 
+mod compression;
 mod idempotence;
 mod plugs;
+mod sizes;
 
-use super::definition::{DEFINITIONS, FAMILIES, find};
+use super::compression::Compression;
+use super::definition::{DEFINITIONS, FAMILIES, TOPIC_DEFINITIONS, find};
 use super::value::Kind;
 use super::*;
 use std::time::Duration;
@@ -66,6 +69,14 @@ fn the_table_is_sound() {
             }
         }
     }
+    for row in TOPIC_DEFINITIONS {
+        assert_eq!(find(row.name).unwrap().1.aliases, row.aliases, "{}", row.name);
+        for name in std::iter::once(&row.name).chain(row.aliases) {
+            let key = format!("{TOPIC_PREFIX}a.{name}");
+            let (topic, _, found) = definition::find_for_topic(&key).unwrap();
+            assert_eq!((topic, found.name), ("a", row.name));
+        }
+    }
     for family in FAMILIES {
         assert!(!names.iter().any(|name| name.starts_with(family.prefix)), "{}", family.prefix);
     }
@@ -103,6 +114,9 @@ fn defaults_are_javas_but_for_two() {
         reject_batch_on_record_error: false,
         send_buffer: Some(131_072),
         receive_buffer: Some(32_768),
+        compression: Compression::None,
+        topic_compression: BTreeMap::new(),
+        compression_threads: settings.compression_threads,
         partitioning: Partitioning::builtin(false, None, None),
         key_serializer: "bytes".into(),
         value_serializer: "bytes".into(),
@@ -155,6 +169,10 @@ fn every_key_reaches_its_setting() {
         ("allow.auto.create.topics", "false"),
         ("delivery.keep.records", "true"),
         ("receive.message.max.bytes", "2500"),
+        ("compression.codec", "gzip"),
+        ("compression.gzip.level", "7"),
+        ("compression.threads", "27"),
+        ("topic.t.compression.type", "zstd"),
         ("client.id", "x"),
     ]);
     let expected = Settings {
@@ -186,6 +204,9 @@ fn every_key_reaches_its_setting() {
         reject_batch_on_record_error: true,
         send_buffer: Some(23),
         receive_buffer: Some(24),
+        compression: Compression::Gzip { level: 7 },
+        topic_compression: [("t".to_owned(), Compression::Zstd { level: 3 })].into(),
+        compression_threads: 27,
         partitioning: Partitioning::builtin(true, Some(ms(26)), Some("r1")),
         key_serializer: "string".into(),
         value_serializer: "int64".into(),
@@ -271,7 +292,6 @@ fn an_unknown_key_gets_the_nearest() {
 fn what_is_not_there_is_refused_and_its_off_value_taken() {
     for (key, off, on) in [
         ("transactional.id", "", "orders"),
-        ("compression.codec", "NONE", "zstd"),
         ("security.protocol", "plaintext", "SASL_SSL"),
         ("interceptor.classes", "", "a.B"),
         ("enable.metrics.push", "False", "true"),
@@ -377,47 +397,6 @@ fn a_longest_wait_is_not_shorter_than_the_shortest() {
     }
 }
 
-/// (`batch.size`, `max.request.size`, `buffer.memory`), and the keys the notes begin with.
-fn sizes(keys: &[(&str, &str)]) -> ((usize, usize, usize), Vec<String>) {
-    let settings = settings(keys);
-    let notes = settings.notes.iter().map(|note| note.split(' ').next().unwrap().to_owned());
-    let sizes = (settings.batch_size, settings.max_request_size, settings.buffer_memory);
-    (sizes, notes.collect())
-}
-
-#[test]
-fn a_batch_fits_a_request_and_both_fit_memory() {
-    const M: usize = 1 << 20;
-    let none: [&str; 0] = [];
-    assert_eq!(sizes(&[("batch.size", "0")]), ((1, M, 32 * M), none.map(String::from).into()));
-    let (values, notes) = sizes(&[("buffer.memory", "65536")]);
-    assert_eq!(values, (65_536, 65_536, 65_536));
-    assert_eq!(notes, ["max.request.size", "batch.size"]);
-    let (values, notes) = sizes(&[("max.request.size", "65536")]);
-    assert_eq!((values, notes), ((65_536, 65_536, 32 * M), vec!["batch.size".into()]));
-    let (values, notes) = sizes(&[("batch.size", "2097152")]);
-    assert_eq!((values, notes), ((2 * M, 2 * M, 32 * M), vec!["max.request.size".into()]));
-    let (values, notes) = sizes(&[("batch.size", "67108864")]);
-    assert_eq!(values, (64 * M, 64 * M, 64 * M));
-    assert_eq!(notes, ["buffer.memory", "max.request.size"]);
-    // More memory than anyone asked for is not taken; larger records are refused one by one.
-    let (values, notes) = sizes(&[("max.request.size", "67108864")]);
-    assert_eq!((values, notes), ((131_072, 64 * M, 32 * M), vec!["records".into()]));
-    let (values, notes) = sizes(&[("max.request.size", "2147483647")]);
-    assert_eq!(values.1, i32::MAX as usize - M);
-    assert_eq!(notes, ["max.request.size=2147483647", "records"]);
-    for (a, b) in [
-        ("batch.size", "max.request.size"),
-        ("batch.size", "buffer.memory"),
-        ("max.request.size", "buffer.memory"),
-    ] {
-        assert_eq!(
-            problems(&[(a, "70000"), (b, "60000")]),
-            [format!("{a}=70000 is above {b}=60000: lower the first or raise the second")]
-        );
-    }
-}
-
 #[test]
 fn off_is_minus_one_or_zero() {
     for off in ["0", "-1"] {
@@ -480,6 +459,12 @@ fn the_document_has_every_key() {
     for row in DEFINITIONS {
         for name in std::iter::once(&row.name).chain(row.aliases) {
             assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+        assert!(page.contains(row.doc), "{}", row.name);
+    }
+    for row in TOPIC_DEFINITIONS {
+        for name in std::iter::once(&row.name).chain(row.aliases) {
+            assert!(page.contains(&format!("`{TOPIC_PREFIX}NAME.{name}`")), "{name}");
         }
         assert!(page.contains(row.doc), "{}", row.name);
     }

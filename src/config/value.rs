@@ -4,6 +4,8 @@
 //! Every error says what the value has to be; the caller adds key and value. Nothing here allocates
 //! more than the text it is given.
 
+use super::compression::{CODECS, built_in};
+
 /// What a key's value has to look like.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -13,6 +15,12 @@ pub enum Kind {
     Bytes(i64, i64),
     /// A count.
     Count(i64, i64),
+    /// A count, or the third number, which stands for something else.
+    CountOr(i64, i64, i64),
+    /// One number, and what to say about others.
+    Only(i64, &'static str),
+    /// A codec's name in Kafka's configuration.
+    Codec,
     /// `true` or `false`.
     Bool,
     /// Text of at most this many bytes, without control characters.
@@ -44,11 +52,11 @@ impl Choice {
 /// A value that its key accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Of `Millis`, `Bytes`, `Count`.
+    /// Of `Millis`, `Bytes`, `Count`, `CountOr`, `Only`.
     Number(i64),
     /// Of `Bool`.
     Bool(bool),
-    /// Of `Text`, `OneOf` (as the table spells it), `Named` (its name).
+    /// Of `Text`, `OneOf` (as the table spells it), `Named` (its name), `Codec`.
     Text(String),
     /// Of `Servers`: host, IPv6 addresses without brackets, and port.
     Servers(Vec<(String, u16)>),
@@ -64,6 +72,20 @@ impl Kind {
                     Some(number) if (low..=high).contains(&number) => Ok(Value::Number(number)),
                     Some(_) | None => Err(format!("has to be {}", self.describe())),
                 }
+            }
+            Kind::CountOr(low, high, other) => match number(text) {
+                Some(number) if (low..=high).contains(&number) || number == other => {
+                    Ok(Value::Number(number))
+                }
+                Some(_) | None => Err(format!("has to be {}", self.describe())),
+            },
+            Kind::Only(only, _) if number(text) == Some(only) => Ok(Value::Number(only)),
+            Kind::Only(only, why) => Err(format!("has to be {only}: {why}")),
+            Kind::Codec => {
+                let known = CODECS.iter().find(|codec| codec.eq_ignore_ascii_case(text));
+                let known = known.ok_or_else(|| format!("has to be {}", self.describe()))?;
+                built_in(known)?;
+                Ok(Value::Text((*known).into()))
             }
             Kind::Bool if text.eq_ignore_ascii_case("true") => Ok(Value::Bool(true)),
             Kind::Bool if text.eq_ignore_ascii_case("false") => Ok(Value::Bool(false)),
@@ -95,6 +117,11 @@ impl Kind {
             Kind::Millis(low, high) => format!("a whole number of milliseconds, {low} to {high}"),
             Kind::Bytes(low, high) => format!("a whole number of bytes, {low} to {high}"),
             Kind::Count(low, high) => format!("a whole number, {low} to {high}"),
+            Kind::CountOr(low, high, other) => {
+                format!("a whole number, {low} to {high}, or {other}")
+            }
+            Kind::Only(only, _) => only.to_string(),
+            Kind::Codec => either(CODECS),
             Kind::Bool => "true or false".into(),
             Kind::Text(most) => format!("text of at most {most} bytes"),
             Kind::OneOf(values) => either(values),
@@ -273,6 +300,23 @@ mod tests {
         assert_eq!(Kind::Text(3).parse("abcd"), Err("has 4 bytes; at most 3 are allowed".into()));
         assert!(Kind::Text(3).parse("a\nb").unwrap_err().contains("control character"));
         assert!(Kind::Text(3).parse("a\0b").unwrap_err().contains("control character"));
+    }
+
+    #[test]
+    fn levels_and_codecs() {
+        let level = Kind::CountOr(1, 9, -1);
+        for number in [-1, 1, 9] {
+            assert_eq!(level.parse(&number.to_string()), Ok(Value::Number(number)));
+        }
+        for text in ["0", "10", "-2", "fast", ""] {
+            assert_eq!(level.parse(text), Err("has to be a whole number, 1 to 9, or -1".into()));
+        }
+        let only = Kind::Only(9, "there is no other");
+        assert_eq!(only.parse(" 9 "), Ok(Value::Number(9)));
+        assert_eq!(only.parse("8"), Err("has to be 9: there is no other".into()));
+        assert_eq!(Kind::Codec.parse("None"), Ok(Value::Text("none".into())));
+        let unknown = Kind::Codec.parse("brotli");
+        assert_eq!(unknown, Err("has to be none, gzip, snappy, lz4 or zstd".into()));
     }
 
     fn parsed(text: &str) -> Vec<(String, u16)> {

@@ -122,7 +122,7 @@ pub(super) fn assemble<S: Selectable>(
     let tools = SealTools {
         clock: clock.clone(),
         helpers,
-        threads: settings.compression_threads(),
+        threads: settings.compression_threads,
         logger: logger.clone(),
     };
     let accumulator =
