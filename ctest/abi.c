@@ -181,6 +181,7 @@ NUMBER(PRODUCER_STAGE_NOT_CONNECTED, 3);
 NUMBER(PRODUCER_STAGE_QUEUED, 4);
 NUMBER(PRODUCER_STAGE_IN_FLIGHT, 5);
 NUMBER(PRODUCER_STAGE_ANSWERED, 6);
+NUMBER(PRODUCER_STAGE_REFUSED, 7);
 
 SIZE(producer_counters_t, 48);
 FIELD(producer_counters_t, accepted, 0);
@@ -225,6 +226,14 @@ SIZE(producer_header_t, 32);
 FIELD(producer_header_t, key, 0);
 FIELD(producer_header_t, value, 16);
 
+SIZE(producer_interceptor_t, 48);
+FIELD(producer_interceptor_t, struct_size, 0);
+FIELD(producer_interceptor_t, user_data, 8);
+FIELD(producer_interceptor_t, configure, 16);
+FIELD(producer_interceptor_t, on_send, 24);
+FIELD(producer_interceptor_t, on_acknowledgement, 32);
+FIELD(producer_interceptor_t, on_close, 40);
+
 SIZE(producer_partition_info_t, 24);
 FIELD(producer_partition_info_t, partition, 0);
 FIELD(producer_partition_info_t, leader, 4);
@@ -259,6 +268,12 @@ FIELD(producer_record_t, timeout_ms, 88);
 FIELD(producer_record_t, reserved, 92);
 FIELD(producer_record_t, extension, 96);
 
+SIZE(producer_serializer_t, 32);
+FIELD(producer_serializer_t, struct_size, 0);
+FIELD(producer_serializer_t, user_data, 8);
+FIELD(producer_serializer_t, serialize, 16);
+FIELD(producer_serializer_t, on_close, 24);
+
 SIZE(producer_slice_t, 16);
 FIELD(producer_slice_t, data, 0);
 FIELD(producer_slice_t, len, 8);
@@ -269,8 +284,12 @@ static const struct {
   const char *name;
   function_t address;
 } functions[] = {
+    {"producer_arena_alloc",
+     (function_t)producer_arena_alloc},
     {"producer_close",
      (function_t)producer_close},
+    {"producer_config_add_interceptor",
+     (function_t)producer_config_add_interceptor},
     {"producer_config_clone",
      (function_t)producer_config_clone},
     {"producer_config_enable_poll",
@@ -285,10 +304,14 @@ static const struct {
      (function_t)producer_config_set},
     {"producer_config_set_delivery_callback",
      (function_t)producer_config_set_delivery_callback},
+    {"producer_config_set_key_serializer",
+     (function_t)producer_config_set_key_serializer},
     {"producer_config_set_log_callback",
      (function_t)producer_config_set_log_callback},
     {"producer_config_set_partitioner",
      (function_t)producer_config_set_partitioner},
+    {"producer_config_set_value_serializer",
+     (function_t)producer_config_set_value_serializer},
     {"producer_delivery_next",
      (function_t)producer_delivery_next},
     {"producer_flush",
@@ -360,5 +383,5 @@ int main(void) {
     printf("%s is not there\n", functions[i].name);
     missing++;
   }
-  return missing != 0 || sizeof functions / sizeof *functions != 41;
+  return missing != 0 || sizeof functions / sizeof *functions != 45;
 }

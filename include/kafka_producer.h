@@ -9,15 +9,15 @@
  *   producer_poll() hands you is the library's, valid until the callback returns or until the next poll.
  * Threads. Any producer_t function may be called from any thread, until producer_free(). A
  *   producer_config_t is for one thread at a time. A producer has two threads whatever the cluster's size:
- *   the network thread, which never runs your code, and the callback thread, which runs deliveries and logs
- *   and is there only if you set a callback. In poll mode all of it runs inside producer_poll(). A partitioner
- *   runs on the thread that called a send function. A helper for name resolution comes and goes on demand.
- *   The `user_data` of a callback must outlive the producer.
+ *   the network thread, which never runs your code, and the callback thread, which runs deliveries,
+ *   on_acknowledgement and logs and is there only if you set one of those. In poll mode all of it runs inside
+ *   producer_poll(). on_send, serialize and partition run on the thread that called a send function. A helper
+ *   for name resolution comes and goes on demand. The `user_data` of a callback must outlive the producer.
  * Waiting. Only producer_send() and functions with a `timeout_ms` wait. 0 never waits. -1
  *   (PRODUCER_TIMEOUT_DEFAULT) waits as long as the configuration allows: max.block.ms for sends and
  *   metadata, delivery.timeout.ms for producer_send_sync(); for flush and close until the last record has its
- *   outcome, which delivery.timeout.ms bounds; for poll for ever. Inside your code (callbacks, partition)
- *   nothing waits: what would have to gives PRODUCER_ERR_WOULD_DEADLOCK.
+ *   outcome, which delivery.timeout.ms bounds; for poll for ever. Inside your code (callbacks, on_send,
+ *   serialize, partition) nothing waits: what would have to gives PRODUCER_ERR_WOULD_DEADLOCK.
  * Errors. 0 is success: test `!= 0`, for Kafka's own codes are positive (and -1); the client's are -100 and
  *   below. Out parameters are written only on success, `error` only on failure; `error` may be NULL.
  * Zero. A zeroed struct is valid and means the defaults. Reserved fields and unknown flag bits must be 0.
@@ -25,7 +25,8 @@
  *   from a function without a status. `_free(NULL)` does nothing. A slice with data NULL is null (no key, a
  *   tombstone); data set and len 0 is empty.
  * Panics. A panic inside becomes PRODUCER_ERR_PANIC: every pending record is reported, the producer turns
- *   fatal. Callbacks must not throw or longjmp through the library.
+ *   fatal. Your functions must not throw or longjmp through the library: an exception that leaves one ends the
+ *   process. In C++ declare them noexcept.
  * Fork. In a child every call on an inherited producer_t gives PRODUCER_ERR_FORKED, and producer_free() gives
  *   its memory up without waiting. A producer_config_t stays usable.
  * ABI. Structs marked FROZEN never change. Tables of functions, which start with `struct_size`, and structs
@@ -52,8 +53,8 @@
 // Record flag: `timestamp_ms` is set; without it the record gets the time of the call.
 #define PRODUCER_RECORD_HAS_TIMESTAMP 2
 
-// Record flag: the bytes are those of a failed record, sent again: producer_delivery_next() sets
-// it.
+// Record flag: skip on_send and the serializers: the bytes are those of a failed record, sent
+// again. producer_delivery_next() sets it.
 #define PRODUCER_RECORD_AS_IS 4
 
 // Error flag: the same call may succeed if it is made again.
@@ -293,6 +294,8 @@ enum producer_stage_t
   PRODUCER_STAGE_IN_FLIGHT = 5,
   // The broker refused it.
   PRODUCER_STAGE_ANSWERED = 6,
+  // The function that should have sent it refused it: an interceptor's acknowledgement.
+  PRODUCER_STAGE_REFUSED = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -301,6 +304,9 @@ typedef enum producer_stage_t producer_stage_t;
 typedef int32_t producer_stage_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
+
+// The library's: memory for one record, from the send's begin to its return. One thread at a time.
+typedef struct producer_arena_t producer_arena_t;
 
 // A configuration: yours from producer_config_new() to producer_config_free(). One thread at a
 // time may use it.
@@ -423,6 +429,61 @@ typedef struct {
   const void *extension;
 } producer_record_t;
 
+// Watches, and may change, every record. Every function may be NULL; none may throw or longjmp.
+// Interceptors run in the order they were added; one that fails is logged, and the others go on
+// with the record as it was before. A record with PRODUCER_RECORD_AS_IS skips on_send; its
+// acknowledgement is told like any other's.
+typedef struct {
+  // sizeof(producer_interceptor_t), as you compiled it.
+  size_t struct_size;
+  // Passed to the functions; may be NULL. Must outlive the producer.
+  void *user_data;
+  // Once, inside producer_new(): read `interceptor.*` keys with producer_config_get(). `config`
+  // and what it gives are valid until this returns. Anything but PRODUCER_OK fails
+  // producer_new().
+  producer_status_t (*configure)(const producer_config_t *config, void *user_data);
+  // Once per record, inside the function that sends it and on its thread, before the
+  // serializers; calls of several threads overlap. May repoint any field of `record` but topic,
+  // to memory that outlives the send: its own, or producer_arena_alloc()'s. Anything but
+  // PRODUCER_OK, a changed topic, or a record that could not be sent undoes what it changed.
+  // Nothing waits in here, and to send gives PRODUCER_ERR_WOULD_DEADLOCK.
+  producer_status_t (*on_send)(producer_record_t *record, producer_arena_t *arena, void *user_data);
+  // Every record that passed on_send, once, with its outcome: on the callback thread or inside
+  // producer_poll(), just before the delivery is yours; inside producer_send_sync(); or, for a
+  // record that was refused, inside the function that refused it, with partition -1 if none was
+  // chosen and the stage PRODUCER_STAGE_REFUSED. A refused producer_try_send() is a call like
+  // any other: when the record is sent again, so is this. producer_delivery_next() gives the
+  // records, of successes too.
+  void (*on_acknowledgement)(const producer_delivery_t *delivery, void *user_data);
+  // Once per producer, last of all: in producer_close(), in poll mode in the producer_poll()
+  // that gives PRODUCER_ERR_CLOSED, at the latest in producer_free(). Also where producer_new()
+  // fails after configure succeeded.
+  void (*on_close)(void *user_data);
+} producer_interceptor_t;
+
+// Turns what is in a record's key or value into the bytes to send. Its functions must not throw or
+// longjmp. A record with PRODUCER_RECORD_AS_IS skips it.
+typedef struct {
+  // sizeof(producer_serializer_t), as you compiled it.
+  size_t struct_size;
+  // Passed to the functions; may be NULL. Must outlive the producer.
+  void *user_data;
+  // Inside the function that sends and on its thread, after the interceptors; calls of several
+  // threads overlap. `input` is the record's slice as it was passed: its data may point to any
+  // object. Set `output`, null before, to memory that outlives the send: the input,
+  // its own, or producer_arena_alloc()'s. Anything but PRODUCER_OK fails the record with
+  // PRODUCER_ERR_SERIALIZATION. Nothing waits in here, and to send gives
+  // PRODUCER_ERR_WOULD_DEADLOCK.
+  producer_status_t (*serialize)(producer_slice_t topic,
+                                 producer_slice_t input,
+                                 producer_slice_t *output,
+                                 producer_arena_t *arena,
+                                 void *user_data);
+  // Once per producer, last of all, after the interceptors'. May be NULL. Not called where
+  // producer_new() fails.
+  void (*on_close)(void *user_data);
+} producer_serializer_t;
+
 // What producer_partitions_for() gives. FROZEN.
 typedef struct {
   // The partition's number.
@@ -509,6 +570,10 @@ const char *producer_status_name(int32_t status);
 // A status in one sentence: what it means, what to do. Static; never NULL.
 const char *producer_status_message(int32_t status);
 
+// For on_send and serialize: memory for any type, which lives until the send returns. NULL if it
+// is exhausted: a record may have about four times max.request.size.
+void *producer_arena_alloc(producer_arena_t *arena, size_t size);
+
 // ---- Configuration ----
 
 // A configuration with every key at its default. NULL only after a panic inside.
@@ -547,6 +612,20 @@ producer_status_t producer_config_set_log_callback(producer_config_t *config,
                                                    producer_log_level_t max_level,
                                                    producer_log_fn callback,
                                                    void *user_data);
+
+// Adds an interceptor, which runs after those that were added before; 64 at most. The table is
+// copied.
+producer_status_t producer_config_add_interceptor(producer_config_t *config,
+                                                  const producer_interceptor_t *interceptor);
+
+// Has `serializer` make bytes of keys, in place of key.serializer, which must not be set too. The
+// table is copied.
+producer_status_t producer_config_set_key_serializer(producer_config_t *config,
+                                                     const producer_serializer_t *serializer);
+
+// The same for values and value.serializer.
+producer_status_t producer_config_set_value_serializer(producer_config_t *config,
+                                                       const producer_serializer_t *serializer);
 
 // Has `partitioner` choose the partitions of records that have none of their own, in place of
 // partitioner.class, which must not be set too. The table is copied.
@@ -614,8 +693,8 @@ producer_status_t producer_try_send(producer_t *producer,
                                     producer_error_t *error);
 
 // Sends one record and waits for its outcome, without lingering: what send(record).get() is in
-// Java. `timeout_ms` is the record's own timeout, so the outcome is decided when it returns; no
-// delivery will contain it.
+// Java. `timeout_ms` is the record's own timeout, so the outcome is decided when it returns;
+// interceptors see it, deliveries don't contain it.
 producer_status_t producer_send_sync(producer_t *producer,
                                      const producer_record_t *record,
                                      int32_t timeout_ms,
@@ -668,7 +747,8 @@ int producer_poll_fd(const producer_t *producer);
 
 // The next record of a delivery, as it was sent: to log it, store it or send it again
 // (PRODUCER_RECORD_AS_IS is set). false past the last. Failed deliveries have their records;
-// others where `delivery.keep.records` asks for them. Valid as long as the delivery.
+// others where `delivery.keep.records` or an interceptor's on_acknowledgement asks for them. Valid
+// as long as the delivery.
 bool producer_delivery_next(const producer_delivery_t *delivery,
                             producer_cursor_t *cursor,
                             producer_record_t *record_out);

@@ -4,7 +4,9 @@
 //! table of keys.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in helpers too")]
 
+use kafka_producer::ffi::interceptor::producer_interceptor_t;
 use kafka_producer::ffi::partitioner::producer_partitioner_t;
+use kafka_producer::ffi::serializer::producer_serializer_t;
 use kafka_producer::ffi::types::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
@@ -19,6 +21,8 @@ const MODULES: &[&str] = &[
     "status",
     "types",
     "callbacks",
+    "interceptor",
+    "serializer",
     "partitioner",
     "handle",
     "config",
@@ -173,18 +177,26 @@ fn layouts() -> Vec<Layout> {
         producer_failure_t { message stage attempts node broker_status network_error queued_ms
             in_flight_ms }
         producer_header_t { key value }
+        producer_interceptor_t { struct_size user_data configure on_send on_acknowledgement
+            on_close }
         producer_partition_info_t { partition leader leader_epoch replica_count
             in_sync_replica_count reserved }
         producer_partitioner_t { struct_size user_data partition on_close }
         producer_receipt_t { partition reserved offset timestamp_ms }
         producer_record_t { topic key value headers header_count timestamp_ms partition flags tag
             timeout_ms reserved extension }
+        producer_serializer_t { struct_size user_data serialize on_close }
         producer_slice_t { data len }
     }
 }
 
 /// The structs that may grow at the end.
-const GROWING: &[&str] = &["producer_failure_t", "producer_partitioner_t"];
+const GROWING: &[&str] = &[
+    "producer_failure_t",
+    "producer_interceptor_t",
+    "producer_partitioner_t",
+    "producer_serializer_t",
+];
 
 /// The fields of the structs of a header without comments, to compare with [`layouts`].
 fn structs(header: &str) -> BTreeMap<String, Vec<String>> {

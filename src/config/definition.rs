@@ -213,7 +213,8 @@ pub static DEFINITIONS: &[Definition] = &[
          all of them fail, as in Java. Not a key of Kafka's."),
     now("delivery.keep.records", &[], Bool, "false", Low,
         "Keeps the records of successful deliveries readable in the delivery callback and after a \
-         poll; those of failed ones always are. They count for buffer.memory until then. Not a \
+         poll, as an interceptor with an on_acknowledgement does; those of failed ones always \
+         are. They count for buffer.memory until then. Not a \
          key of Kafka's."),
     // Partitions.
     now("partitioner.class", &["partitioner"], Named(CLASSES), "builtin", Medium,

@@ -36,6 +36,8 @@ pub enum Stage {
     InFlight = 5,
     /// The broker refused them.
     Answered = 6,
+    /// The send refused it.
+    Refused = 7,
 }
 
 /// Why records failed, for people and for code.

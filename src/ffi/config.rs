@@ -8,7 +8,9 @@ use super::callbacks::{
     DeliveryCallback, LogCallback, c_string, producer_delivery_fn, producer_log_fn,
 };
 use super::convert::{borrowed, borrowed_mut, invalid, text};
+use super::interceptor::{InterceptorTable, producer_interceptor_t};
 use super::partitioner::{PartitionerTable, producer_partitioner_t};
+use super::serializer::{SerializerTable, producer_serializer_t};
 use super::status::{producer_log_level_t, producer_status_t};
 use super::types::producer_error_t;
 use super::{guard, guard_value};
@@ -23,6 +25,9 @@ use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
+/// More interceptors than a config has use for.
+const MAX_INTERCEPTORS: usize = 64;
+
 /// A configuration: yours from producer_config_new() to producer_config_free(). One thread at a
 /// time may use it.
 pub struct producer_config_t {
@@ -30,6 +35,9 @@ pub struct producer_config_t {
     deliveries: Deliveries,
     log: Option<(Level, LogCallback)>,
     partitioner: Option<PartitionerTable>,
+    interceptors: Vec<InterceptorTable>,
+    key_serializer: Option<SerializerTable>,
+    value_serializer: Option<SerializerTable>,
     /// What producer_config_get() gave out since the last set, by key.
     lent: RefCell<BTreeMap<String, CString>>,
 }
@@ -51,8 +59,30 @@ impl producer_config_t {
             Deliveries::Poll => DeliveryMode::Poll,
         };
         let log = self.log.map(|(level, callback)| (level, Arc::new(callback) as Arc<_>));
-        let partitioner = self.partitioner.map(|table| Arc::new(table) as Arc<_>);
-        Options { delivery, log, partitioner, ..Options::default() }
+        let interceptor = |table: &InterceptorTable| Arc::new(table.interceptor()) as Arc<_>;
+        let serializer = |table: SerializerTable| Arc::new(table) as Arc<_>;
+        Options {
+            delivery,
+            log,
+            interceptors: self.interceptors.iter().map(interceptor).collect(),
+            key_serializer: self.key_serializer.map(serializer),
+            value_serializer: self.value_serializer.map(serializer),
+            partitioner: self.partitioner.map(|table| Arc::new(table) as Arc<_>),
+        }
+    }
+
+    /// A config of these keys, without functions.
+    pub(super) fn of(keys: ProducerConfig) -> producer_config_t {
+        producer_config_t {
+            keys,
+            deliveries: Deliveries::Nowhere,
+            log: None,
+            interceptors: Vec::new(),
+            key_serializer: None,
+            value_serializer: None,
+            partitioner: None,
+            lent: RefCell::default(),
+        }
     }
 
     /// Decides where deliveries go; a callback and polling exclude each other.
@@ -95,15 +125,7 @@ unsafe fn live_mut<'a>(config: *mut producer_config_t) -> Result<&'a mut produce
 /// A configuration with every key at its default. NULL only after a panic inside.
 #[unsafe(no_mangle)]
 pub extern "C" fn producer_config_new() -> *mut producer_config_t {
-    guard_value(ptr::null_mut(), || {
-        Some(give(producer_config_t {
-            keys: ProducerConfig::new(),
-            deliveries: Deliveries::Nowhere,
-            log: None,
-            partitioner: None,
-            lent: RefCell::default(),
-        }))
-    })
+    guard_value(ptr::null_mut(), || Some(give(producer_config_t::of(ProducerConfig::new()))))
 }
 
 /// A copy, callbacks included; NULL for NULL.
@@ -119,6 +141,9 @@ pub unsafe extern "C" fn producer_config_clone(
             deliveries: config.deliveries,
             log: config.log,
             partitioner: config.partitioner,
+            interceptors: config.interceptors.clone(),
+            key_serializer: config.key_serializer,
+            value_serializer: config.value_serializer,
             lent: RefCell::default(),
         }))
     })
@@ -222,6 +247,59 @@ pub unsafe extern "C" fn producer_config_set_log_callback(
             let callback =
                 callback.ok_or_else(|| invalid("callback", "is NULL: pass a function"))?;
             config.log = Some((level, LogCallback::new(callback, user_data)));
+            Ok(())
+        })
+    }
+}
+
+/// Adds an interceptor, which runs after those that were added before; 64 at most. The table is
+/// copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn producer_config_add_interceptor(
+    config: *mut producer_config_t,
+    interceptor: *const producer_interceptor_t,
+) -> producer_status_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard(ptr::null_mut(), || {
+            let config = live_mut(config)?;
+            let interceptor = InterceptorTable::read(interceptor)?;
+            if config.interceptors.len() >= MAX_INTERCEPTORS {
+                let what = "is one too many: a config takes 64 interceptors";
+                return Err(invalid("interceptor", what));
+            }
+            config.interceptors.push(interceptor);
+            Ok(())
+        })
+    }
+}
+
+/// Has `serializer` make bytes of keys, in place of key.serializer, which must not be set too. The
+/// table is copied.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn producer_config_set_key_serializer(
+    config: *mut producer_config_t,
+    serializer: *const producer_serializer_t,
+) -> producer_status_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard(ptr::null_mut(), || {
+            live_mut(config)?.key_serializer = Some(SerializerTable::read(serializer)?);
+            Ok(())
+        })
+    }
+}
+
+/// The same for values and value.serializer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn producer_config_set_value_serializer(
+    config: *mut producer_config_t,
+    serializer: *const producer_serializer_t,
+) -> producer_status_t {
+    // SAFETY: the header's contract.
+    unsafe {
+        guard(ptr::null_mut(), || {
+            live_mut(config)?.value_serializer = Some(SerializerTable::read(serializer)?);
             Ok(())
         })
     }

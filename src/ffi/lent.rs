@@ -6,8 +6,12 @@
 //! that delivery. How many bytes deliveries lent together may decompress to is bounded
 //! where they are taken from the queue.
 
+use super::callbacks::c_string;
+use super::record::{self, lend_header};
 use super::types::*;
-use crate::delivery::{Delivery, Failure};
+use crate::delivery::{Delivery, Failure, Stage};
+use crate::error::status;
+use crate::interceptors::Refused;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::OnceLock;
@@ -45,6 +49,48 @@ impl Lent {
         for delivery in deliveries {
             to(self.lend_one(delivery));
         }
+    }
+
+    /// The same for a record that a send refused.
+    #[cold]
+    pub(super) fn lend_refused(
+        &mut self,
+        refused: &Refused<'_>,
+        to: impl FnOnce(producer_delivery_t),
+    ) {
+        self.clear();
+        let Refused { record, serialized, error } = refused;
+        let message = c_string(error.message.clone().into_owned());
+        self.failures.push(producer_failure_t {
+            message: message.as_ptr(),
+            stage: Stage::Refused as i32,
+            attempts: 0,
+            node: -1,
+            broker_status: status::OK,
+            network_error: c"".as_ptr(),
+            queued_ms: 0,
+            in_flight_ms: 0,
+        });
+        let headers: Vec<_> = record.headers.iter().map(lend_header).collect();
+        let mut view = record::lend(record, &headers);
+        if *serialized {
+            view.flags |= PRODUCER_RECORD_AS_IS;
+        }
+        let walked = Walked { records: vec![view], _headers: headers, ..Walked::default() };
+        self.records.push(LentRecords { delivery: ptr::null(), walked: walked.into() });
+        to(producer_delivery_t {
+            topic: view.topic,
+            partition: record.partition.unwrap_or(-1),
+            status: error.status,
+            flags: error.flags,
+            count: 1,
+            tags: &raw const record.tag,
+            base_offset: -1,
+            append_time_ms: -1,
+            failure: last(&self.failures),
+            records: last(&self.records).cast::<c_void>(),
+            reserved: 0,
+        });
     }
 
     fn lend_one(&mut self, delivery: &Delivery) -> producer_delivery_t {
@@ -92,11 +138,13 @@ fn lend_failure(failure: &Failure) -> producer_failure_t {
 
 /// What `producer_delivery_t::records` points to.
 struct LentRecords {
+    /// NULL: nothing is left to be walked.
     delivery: *const Delivery,
     walked: OnceLock<Walked>,
 }
 
 /// A delivery's records as C reads them.
+#[derive(Default)]
 struct Walked {
     records: Vec<producer_record_t>,
     /// What the records point to if they were compressed.
@@ -121,9 +169,9 @@ pub(super) unsafe fn next(
     // SAFETY: `records` is NULL or points to what `lend_one` pushed, as long as the delivery is
     // valid.
     let records = unsafe { delivery.records.cast::<LentRecords>().as_ref()? };
-    // SAFETY: the delivery it was made of lives as long as it is valid.
-    let delivery = unsafe { &*records.delivery };
-    let walked = records.walked.get_or_init(|| walk(delivery));
+    // SAFETY: the delivery it was made of, if it was, lives as long as it is valid.
+    let delivery = unsafe { records.delivery.as_ref() };
+    let walked = records.walked.get_or_init(|| delivery.map(walk).unwrap_or_default());
     let [index, _] = &mut cursor.opaque;
     let record = walked.records.get(usize::try_from(*index).ok()?)?;
     *index += 1;

@@ -20,6 +20,7 @@ pub mod config;
 mod convert;
 mod fork;
 pub mod handle;
+pub mod interceptor;
 mod lent;
 #[cfg(feature = "mock")]
 pub mod mock;
@@ -30,6 +31,7 @@ pub mod poll;
 pub mod producer;
 mod record;
 pub mod send;
+pub mod serializer;
 pub mod status;
 mod table;
 pub mod types;

@@ -8,14 +8,16 @@ use super::mock::*;
 use super::poll::*;
 use super::producer::*;
 use super::send::*;
+use super::serializer::{producer_arena_alloc, producer_arena_t};
 use super::status::*;
 use super::types::*;
 use crate::error::status;
+use crate::serializer::Arena;
 use crate::sync::trip::arm;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::zeroed;
-use std::ptr::{null, null_mut};
+use std::ptr::{self, null, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What has no body to fail in: constants, lookups in a table, and a drop that catches its own.
@@ -174,6 +176,21 @@ fn entries() -> (Vec<Entry>, Vec<Entry>) {
         }),
         ("producer_config_set_partitioner", |b| unsafe {
             producer_config_set_partitioner(b.config, null()) == PANIC
+        }),
+        ("producer_config_add_interceptor", |b| unsafe {
+            producer_config_add_interceptor(b.config, null()) == PANIC
+        }),
+        ("producer_config_set_key_serializer", |b| unsafe {
+            producer_config_set_key_serializer(b.config, null()) == PANIC
+        }),
+        ("producer_config_set_value_serializer", |b| unsafe {
+            producer_config_set_value_serializer(b.config, null()) == PANIC
+        }),
+        ("producer_arena_alloc", |_| {
+            Arena::with(0, |arena| unsafe {
+                let arena = ptr::from_ref(arena).cast::<producer_arena_t>().cast_mut();
+                producer_arena_alloc(arena, 1).is_null()
+            })
         }),
         ("producer_config_enable_poll", |b| unsafe {
             producer_config_enable_poll(b.config) == PANIC

@@ -48,7 +48,8 @@ pub unsafe extern "C" fn producer_poll_fd(producer: *const producer_t) -> c_int 
 
 /// The next record of a delivery, as it was sent: to log it, store it or send it again
 /// (PRODUCER_RECORD_AS_IS is set). false past the last. Failed deliveries have their records;
-/// others where `delivery.keep.records` asks for them. Valid as long as the delivery.
+/// others where `delivery.keep.records` or an interceptor's on_acknowledgement asks for them. Valid
+/// as long as the delivery.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn producer_delivery_next(
     delivery: *const producer_delivery_t,

@@ -8,8 +8,10 @@ use super::convert::{array, borrowed, bytes, invalid};
 use super::types::*;
 use crate::error::{Error, Result};
 use crate::record::{Header, ProducerRecord};
+use crate::serializer::Arena;
 use std::cell::Cell;
 use std::fmt;
+use std::ptr;
 
 /// Headers that fit on the stack.
 const STACK_HEADERS: usize = 16;
@@ -247,10 +249,80 @@ pub(super) unsafe fn append_headers(
     Ok(())
 }
 
+/// A record as C sees, and may change, it.
+pub(super) fn lend(
+    record: &ProducerRecord<'_>,
+    headers: &[producer_header_t],
+) -> producer_record_t {
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    producer_record_t {
+        topic: producer_slice_t::of(record.topic.as_bytes()),
+        key: producer_slice_t::of_option(record.key),
+        value: producer_slice_t::of_option(record.value),
+        headers: if headers.is_empty() { ptr::null() } else { headers.as_ptr() },
+        header_count: headers.len(),
+        timestamp_ms: record.timestamp_ms.unwrap_or(0),
+        partition: record.partition.unwrap_or(0),
+        flags: flag(record.partition.is_some(), PRODUCER_RECORD_HAS_PARTITION)
+            | flag(record.timestamp_ms.is_some(), PRODUCER_RECORD_HAS_TIMESTAMP)
+            | flag(record.as_is, PRODUCER_RECORD_AS_IS),
+        tag: record.tag,
+        timeout_ms: i32::try_from(record.timeout_ms).unwrap_or(i32::MAX),
+        reserved: 0,
+        extension: ptr::null(),
+    }
+}
+
+/// One header as C sees it.
+pub(super) fn lend_header(header: &Header<'_>) -> producer_header_t {
+    producer_header_t {
+        key: producer_slice_t::of(header.key),
+        value: producer_slice_t::of_option(header.value),
+    }
+}
+
+/// All of them, in the arena.
+pub(super) fn lend_headers<'a>(
+    headers: &[Header<'_>],
+    arena: &'a Arena,
+) -> Result<&'a [producer_header_t]> {
+    if headers.is_empty() {
+        return Ok(&[]);
+    }
+    Ok(arena.collect(headers.iter().map(lend_header))?)
+}
+
+/// A record that was lent to C, as it comes back; `was` and `headers` are what it was made of.
+///
+/// # Safety
+/// As in `convert.rs`, as long as the arena lives.
+pub(super) unsafe fn take_back<'a>(
+    lent: &producer_record_t,
+    was: &ProducerRecord<'a>,
+    headers: &[producer_header_t],
+    arena: &'a Arena,
+) -> Result<ProducerRecord<'a>> {
+    let place = Place(None);
+    let same = lent.header_count == headers.len()
+        && (headers.is_empty() || ptr::eq(lent.headers, headers.as_ptr()));
+    if same {
+        // SAFETY: the caller's promise, here and below.
+        return unsafe { convert(lent, was.headers, place) };
+    }
+    // SAFETY: the same.
+    let from = unsafe { array(lent.headers, lent.header_count, Field(place, "headers"))? };
+    let to = arena.collect(std::iter::repeat_n(NO_HEADER, from.len()))?;
+    for (index, (to, from)) in to.iter_mut().zip(from).enumerate() {
+        // SAFETY: the same.
+        *to = unsafe { convert_header(from, index, place)? };
+    }
+    // SAFETY: the same.
+    unsafe { convert(lent, to, place) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ptr;
 
     fn zeroed() -> producer_record_t {
         producer_record_t {

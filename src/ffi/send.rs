@@ -45,8 +45,8 @@ pub unsafe extern "C" fn producer_try_send(
 }
 
 /// Sends one record and waits for its outcome, without lingering: what send(record).get() is in
-/// Java. `timeout_ms` is the record's own timeout, so the outcome is decided when it returns; no
-/// delivery will contain it.
+/// Java. `timeout_ms` is the record's own timeout, so the outcome is decided when it returns;
+/// interceptors see it, deliveries don't contain it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn producer_send_sync(
     producer: *mut producer_t,

@@ -219,6 +219,8 @@ pub enum Stage {
     PRODUCER_STAGE_IN_FLIGHT = 5,
     /// The broker refused it.
     PRODUCER_STAGE_ANSWERED = 6,
+    /// The function that should have sent it refused it: an interceptor's acknowledgement.
+    PRODUCER_STAGE_REFUSED = 7,
 }
 
 /// cbindgen:ignore
@@ -285,6 +287,7 @@ mod tests {
             ("QUEUED", Core::Queued),
             ("IN_FLIGHT", Core::InFlight),
             ("ANSWERED", Core::Answered),
+            ("REFUSED", Core::Refused),
         ];
         let stages = stages.map(|(name, stage)| (format!("PRODUCER_STAGE_{name}"), stage as i32));
         assert_eq!(values("Stage"), stages.into());

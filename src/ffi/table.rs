@@ -21,8 +21,8 @@ pub(super) unsafe trait Table: Copy {
     const LEAST: usize;
 }
 
-/// A copy of a table; entries that the program did not know are NULL, those that only the program
-/// knows are left out.
+/// A copy of a table. Entries that the program did not know are NULL; those that only the program
+/// knows must be, for this version would not do what they are for.
 ///
 /// # Safety
 /// As in `convert.rs`, for as many bytes as the table says that it has.
@@ -33,6 +33,19 @@ pub(super) unsafe fn read<T: Table>(table: *const T, name: &str) -> Result<T> {
         return Err(invalid(
             format_args!("{name}->struct_size"),
             format_args!("is {size}: set it to sizeof({})", T::NAME),
+        ));
+    }
+    let newer = size_of::<T>().min(size)..size;
+    // SAFETY: the caller's promise: the table has these bytes.
+    if newer.clone().any(|at| unsafe { *table.cast::<u8>().add(at) } != 0) {
+        return Err(invalid(
+            name,
+            format_args!(
+                "has functions that this version does not know, behind the {} bytes of its {}: \
+                 leave them NULL, or load the library that the header belongs to",
+                newer.start,
+                T::NAME
+            ),
         ));
     }
     let mut copy = MaybeUninit::<T>::zeroed();
@@ -75,17 +88,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_null_and_what_is_not_known_left_out() {
+    fn what_is_not_there_is_null_and_what_is_not_known_must_be() {
         let mut two = Two { struct_size: size_of::<Two>(), needed: 1, newer: 2 };
         assert_eq!(read_two(&two).map(|two| (two.needed, two.newer)).unwrap(), (1, 2));
         two.struct_size = offset_of!(Two, newer);
         assert_eq!(read_two(&two).map(|two| (two.needed, two.newer)).unwrap(), (1, 0));
-        let longer = Longer { two: Two { struct_size: size_of::<Longer>(), ..two }, newest: 3 };
-        assert_eq!(longer.newest, 3);
-        let of_longer = (&raw const longer).cast::<Two>();
-        // SAFETY: as long as it says.
-        let read = unsafe { read(of_longer, "table") }.unwrap();
-        assert_eq!((read.needed, read.newer), (1, 2));
+        let mut longer = Longer { two: Two { struct_size: size_of::<Longer>(), ..two }, newest: 0 };
+        let read_longer = |longer: &Longer| {
+            // SAFETY: as long as it says.
+            unsafe { read(ptr::from_ref(longer).cast::<Two>(), "table") }
+        };
+        assert_eq!(read_longer(&longer).map(|two| (two.needed, two.newer)).unwrap(), (1, 2));
+        longer.newest = 1 << 56;
+        let error = read_longer(&longer).err().unwrap();
+        assert!(error.message.contains("behind the 24 bytes of its two_t"), "{error}");
+        assert_eq!(error.status, status::INVALID_ARGUMENT);
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub const PRODUCER_TIMEOUT_DEFAULT: i32 = -1;
 pub const PRODUCER_RECORD_HAS_PARTITION: u32 = 1;
 /// Record flag: `timestamp_ms` is set; without it the record gets the time of the call.
 pub const PRODUCER_RECORD_HAS_TIMESTAMP: u32 = 2;
-/// Record flag: the bytes are those of a failed record, sent again: producer_delivery_next() sets
-/// it.
+/// Record flag: skip on_send and the serializers: the bytes are those of a failed record, sent
+/// again. producer_delivery_next() sets it.
 pub const PRODUCER_RECORD_AS_IS: u32 = 4;
 /// Error flag: the same call may succeed if it is made again.
 pub const PRODUCER_RETRIABLE: u32 = 1;
