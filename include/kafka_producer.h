@@ -652,7 +652,8 @@ producer_status_t producer_close(producer_t *producer,
 
 // Frees the handle, closing with timeout 0 if it was not closed; waits until no callback runs.
 // Deliveries nobody polled are discarded. No other call may be in progress. Inside a callback it
-// is put off until that returns; what is left is reported then, so that user_data must live on.
+// is put off until that, and the call it runs in, returns; what is left is reported then, so that
+// user_data must live on.
 void producer_free(producer_t *producer);
 
 // Sends what is buffered now, without lingering, and waits until every record accepted before the

@@ -421,7 +421,8 @@ impl Interceptor for Reads {
     fn on_acknowledgement(&self, acknowledgement: &Acknowledgement<'_>) {
         let Acknowledgement::Delivered(delivery) = acknowledgement else { return };
         let base = delivery.records().unwrap().base_timestamp();
-        for record in delivery.remains.walk() {
+        let mut space = Vec::new();
+        for record in delivery.remains.walk(&mut space) {
             let headers = record.headers.map(|header| header.key.to_vec()).collect();
             let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
             self.0.lock().unwrap().push((key, value, base + record.timestamp_delta, headers));

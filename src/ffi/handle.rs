@@ -89,6 +89,10 @@ pub(super) unsafe fn call_sending(
         if producer.panicked.load(Ordering::Relaxed) {
             return Err(panicked("in an earlier call"));
         }
+        if producer.core.is_plain() {
+            return body(producer);
+        }
+        let _within = Within::enter();
         body(producer)
     };
     // SAFETY: the caller's promise.
@@ -140,9 +144,11 @@ impl producer_t {
 }
 
 thread_local! {
-    /// How many `producer_poll()` calls this thread is in.
+    /// How many calls this thread is in that may run the user's code.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+    /// How many of them are `producer_poll()`.
     static POLLING: Cell<u32> = const { Cell::new(0) };
-    /// Handles freed inside those. Nothing is left in it between polls; without a destructor it is
+    /// Handles freed inside those. Nothing is left in it between calls; without a destructor it is
     /// there to the thread's very end.
     static FREED: ManuallyDrop<RefCell<Vec<Freed>>> =
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
@@ -175,29 +181,46 @@ impl Freed {
     }
 }
 
-/// While it lives, this thread is in `producer_poll()`, whose callbacks may free the very handle it
-/// works with.
-pub(super) struct Polling(());
+/// While it lives, this thread is in a call that may run the user's code, which may free the very
+/// handle that the call works with.
+pub(super) struct Within(());
 
-impl Polling {
-    pub(super) fn enter() -> Polling {
-        POLLING.set(POLLING.get() + 1);
-        Polling(())
+impl Within {
+    pub(super) fn enter() -> Within {
+        CALLS.set(CALLS.get() + 1);
+        Within(())
     }
 }
 
-impl Drop for Polling {
+impl Drop for Within {
     fn drop(&mut self) {
-        POLLING.set(POLLING.get() - 1);
-        if POLLING.get() == 0 {
+        CALLS.set(CALLS.get() - 1);
+        if CALLS.get() == 0 {
             FREED.with(|freed| freed.take()).into_iter().for_each(Freed::settle);
         }
     }
 }
 
+/// While it lives, this thread is in `producer_poll()`.
+pub(super) struct Polling(Within);
+
+impl Polling {
+    pub(super) fn enter() -> Polling {
+        POLLING.set(POLLING.get() + 1);
+        Polling(Within::enter())
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        let Polling(Within(())) = self;
+        POLLING.set(POLLING.get() - 1);
+    }
+}
+
 impl Freed {
     fn settle(self) {
-        if POLLING.get() > 0 {
+        if CALLS.get() > 0 {
             FREED.with(|freed| freed.borrow_mut().push(self));
         } else if reentry::inside() {
             self.drop_elsewhere();
@@ -210,8 +233,8 @@ impl Freed {
 /// Takes a handle back.
 ///
 /// # Safety
-/// `producer` is NULL or a handle that nobody uses any more, but for a `producer_poll()` this very
-/// call is inside of.
+/// `producer` is NULL or a handle that nobody uses any more, but for a call that this very one is
+/// inside of.
 pub(super) unsafe fn free(producer: *mut producer_t) {
     let Some(pointer) = NonNull::new(producer) else { return };
     // SAFETY: the caller's promise.

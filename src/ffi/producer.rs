@@ -41,6 +41,7 @@ pub unsafe extern "C" fn producer_close(
     aborted: *mut u64,
     error: *mut producer_error_t,
 ) -> producer_status_t {
+    let _within = handle::Within::enter();
     // SAFETY: the header's contract.
     unsafe {
         let aborted = out(aborted, "aborted").map(|aborted| aborted.write(0)).ok();
@@ -57,7 +58,8 @@ pub unsafe extern "C" fn producer_close(
 
 /// Frees the handle, closing with timeout 0 if it was not closed; waits until no callback runs.
 /// Deliveries nobody polled are discarded. No other call may be in progress. Inside a callback it
-/// is put off until that returns; what is left is reported then, so that user_data must live on.
+/// is put off until that, and the call it runs in, returns; what is left is reported then, so that
+/// user_data must live on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn producer_free(producer: *mut producer_t) {
     // SAFETY: the header's contract: nobody uses the handle any more.

@@ -193,6 +193,11 @@ impl Producer {
         polled
     }
 
+    /// Whether sends run no code of the user's.
+    pub fn is_plain(&self) -> bool {
+        self.shared.plain
+    }
+
     /// The descriptor to wait on in poll mode.
     pub fn poll_fd(&self) -> Option<RawFd> {
         self.shared.deliveries.fd()
