@@ -142,6 +142,14 @@ class Cluster:
         )
         return [Consumed.parse(line) for line in lines.decode().splitlines()]
 
+    def java_serialized(self, name, values):
+        """For each of these bytes what Java's deserializer of that name makes of them, as text, and
+        the bytes that its serializer makes of that."""
+        lines = b"".join(base64.b64encode(value) + b"\n" for value in values)
+        said = self.tell("serialized", name, stdin=lines).splitlines()
+        decoded = (map(base64.b64decode, line.split("\t")) for line in said)
+        return [(text.decode(), again) for text, again in decoded]
+
 
 def fresh(name):
     """A topic's name that no other run has used."""

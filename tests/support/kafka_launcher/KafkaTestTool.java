@@ -27,6 +27,8 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.serialization.Deserializer;
+import org.apache.kafka.common.serialization.Serializer;
 
 public final class KafkaTestTool {
     private static final PrintStream OUT = new PrintStream(
@@ -41,6 +43,7 @@ public final class KafkaTestTool {
             case "format" -> format(rest);
             case "consume" -> consume(rest);
             case "partitions" -> partitions(rest);
+            case "serialized" -> serialized(rest);
             default -> throw new IllegalArgumentException(args[0]);
         };
         OUT.flush();
@@ -148,6 +151,27 @@ public final class KafkaTestTool {
             }
         }
         for (Future<RecordMetadata> one : sent) OUT.append(one.get().partition() + "\n");
+        return 0;
+    }
+
+    // BOOTSTRAP NAME < base64 of bytes per line: prints what NAMEDeserializer makes of them, as
+    // text, and NAMESerializer of that, both in base64.
+    @SuppressWarnings("unchecked")
+    private static int serialized(String[] args) throws Exception {
+        String name = "org.apache.kafka.common.serialization." + args[1];
+        Deserializer<Object> deserializer = (Deserializer<Object>)
+            Class.forName(name + "Deserializer").getDeclaredConstructor().newInstance();
+        Serializer<Object> serializer = (Serializer<Object>)
+            Class.forName(name + "Serializer").getDeclaredConstructor().newInstance();
+        BufferedReader lines = new BufferedReader(
+            new InputStreamReader(System.in, StandardCharsets.US_ASCII));
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            Object value = deserializer.deserialize("topic", Base64.getDecoder().decode(line));
+            byte[] text = String.valueOf(value).getBytes(StandardCharsets.UTF_8);
+            OUT.append(Base64.getEncoder().encodeToString(text)).append('\t')
+                .append(Base64.getEncoder().encodeToString(serializer.serialize("topic", value)))
+                .append('\n');
+        }
         return 0;
     }
 }
