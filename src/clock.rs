@@ -63,7 +63,8 @@ pub trait Sleeper: Send + Sync {
 #[derive(Default)]
 pub struct VirtualTime {
     monotonic_us: AtomicU64,
-    wall_ms: AtomicI64,
+    /// What the wall clock is ahead of the monotonic one.
+    wall_offset_ms: AtomicI64,
     sleeper: OnceLock<Arc<dyn Sleeper>>,
 }
 
@@ -84,8 +85,19 @@ impl VirtualTime {
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-        let now = self.monotonic_us.fetch_add(us, Ordering::SeqCst).saturating_add(us);
-        self.wall_ms.store(i64::try_from(now / 1000).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.monotonic_us.fetch_add(us, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forward or back, as people and NTP do.
+    #[cfg(test)]
+    pub fn step_wall(&self, by_ms: i64) {
+        self.wall_offset_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
+    fn wall_ms(&self) -> i64 {
+        let passed = self.monotonic_us.load(Ordering::SeqCst) / 1000;
+        let offset = self.wall_offset_ms.load(Ordering::SeqCst);
+        i64::try_from(passed).unwrap_or(i64::MAX).saturating_add(offset)
     }
 }
 
@@ -130,7 +142,7 @@ impl Clock {
             None => std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-            Some(time) => time.wall_ms.load(Ordering::SeqCst),
+            Some(time) => time.wall_ms(),
         }
     }
 
@@ -194,5 +206,7 @@ mod tests {
         assert_eq!(clock.reading(), Reading { mono: Instant(0), wall_ms: 0 });
         time.advance(Duration::from_micros(1500));
         assert_eq!(clock.reading(), Reading { mono: Instant(1500), wall_ms: 1 });
+        time.step_wall(-3);
+        assert_eq!(clock.reading(), Reading { mono: Instant(1500), wall_ms: -2 });
     }
 }

@@ -38,6 +38,30 @@ pub(crate) enum Defect {
     CloseForgetsFronts,
     /// Leader epochs go back.
     OlderEpoch,
+    /// A batch that is too large fails, however many records it has.
+    NeverSplit,
+    /// All pieces of a batch get its first sequence number.
+    PiecesShareSequence,
+    /// The record behind the one at fault is blamed.
+    BlameTheNext,
+    /// The good records of a refused batch fail with the bad ones though nobody wants that.
+    BlameAll,
+    /// They are sent again though they are to fail.
+    BlameNobodyElse,
+    /// The leader's word that it had appended before it left is not heard.
+    IgnoreAppended,
+    /// Partitions that a topic gets later are not learnt of.
+    KeepPartitionCount,
+    /// The network thread is told of a record's own deadline once, not of earlier ones.
+    TellOnce,
+    /// Brokers of whom none can be reached are tried for ever (KIP-899).
+    StayWithBrokers,
+    /// So are those that never answer for metadata (KIP-1102).
+    IgnoreTrigger,
+    /// And those that say that the client has to start over.
+    IgnoreSentAway,
+    /// Deadlines are looked at by the clock on the wall.
+    WallClock,
 }
 
 /// Whether this is broken.

@@ -12,6 +12,7 @@ use kafka_producer::producer::Producer;
 use produce::{
     LONG, METADATA, Outcomes, PATIENCE, assert_settled, cluster, eventually, logged, to,
 };
+use std::net::TcpListener;
 use std::sync::Arc;
 
 const QUICK: &[(&str, &str)] = &produce::quick("10");
@@ -101,5 +102,33 @@ fn brokers_that_are_all_gone_are_looked_for_at_the_bootstrap_servers() {
     cluster.set_leader("t", 0, 3 - leader).unwrap();
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.of(1).status, status::OK);
+    assert_settled(&producer);
+}
+
+/// Brokers that do not even refuse: before the last one's connection has failed, another one may be
+/// tried again, so that there is always one to hope for.
+#[test]
+fn brokers_that_fell_silent_are_looked_for_at_the_bootstrap_servers() {
+    let cluster = cluster(2, 1);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for node in 1..=2 {
+        let port = silent.local_addr().unwrap().port();
+        cluster.set_advertised(node, "127.0.0.1", port).unwrap();
+    }
+    let settings = [
+        ("socket.connection.setup.timeout.ms", "100"),
+        ("socket.connection.setup.timeout.max.ms", "100"),
+        ("delivery.timeout.ms", "60000"),
+    ];
+    let (producer, outcomes) = from(&cluster, 1, &settings);
+    send(&producer, 0, 0);
+    eventually("the silent ones are known", || producer.partitions_for("t", LONG).is_ok());
+    let asked = cluster.request_count(1, METADATA);
+    eventually("they are given up", || cluster.request_count(1, METADATA) > asked + 1);
+    for node in 1..=2 {
+        cluster.set_advertised(node, "127.0.0.1", cluster.port(node).unwrap()).unwrap();
+    }
+    producer.flush(LONG).unwrap();
+    assert_eq!(outcomes.of(0).status, status::OK);
     assert_settled(&producer);
 }

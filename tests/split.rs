@@ -103,6 +103,31 @@ fn a_record_that_is_too_large_alone_says_so() {
     }
 }
 
+/// A record's time is up while its batch is on the way, which is refused then: what is left of it
+/// goes in pieces, and the dead record in none, nor does anybody wait for it.
+#[test]
+fn a_record_that_was_reported_is_in_no_piece() {
+    for mode in MODES {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = producer(&cluster, &settings(mode));
+        limit(&cluster, "700");
+        cluster.set_broker(1, true, false, 300, 0).unwrap();
+        for tag in 0..4_u64 {
+            let value = [&tag.to_be_bytes()[..], &[b'v'; 400]].concat();
+            let timeout_ms = if tag == 1 { 150 } else { 0 };
+            producer.send(&ProducerRecord { timeout_ms, ..to(0, &value, tag) }).unwrap();
+        }
+        producer.flush(LONG).unwrap();
+        assert_eq!(logged(&cluster, 0), [[0], [2], [3]], "{:?}", outcomes.get());
+        let dead = outcomes.of(1);
+        assert_eq!(dead.status, status::DELIVERY_TIMED_OUT);
+        for (tag, offset) in [(0, 0), (2, 1), (3, 2)] {
+            assert_eq!((outcomes.of(tag).status, outcomes.of(tag).offset), (status::OK, offset));
+        }
+        assert_settled(&producer);
+    }
+}
+
 /// Sends 20 records, those whose tag is in `without` without key, to a topic that wants one.
 fn send_keyless(producer: &Producer, without: &[u64]) {
     for tag in 0..20_u64 {
@@ -146,6 +171,20 @@ fn only_the_culprits_of_a_batch_fail() {
             .unwrap();
         producer.flush(LONG).unwrap();
         assert_eq!(outcomes.of(23).status, status::OK);
+    }
+}
+
+/// The record alone is the batch: cutting it out leaves nothing, and the call is still waiting.
+#[test]
+fn a_call_that_waits_learns_of_its_record_s_fault() {
+    for mode in MODES {
+        let cluster = cluster(1, 1);
+        cluster.set_topic_config("t", "cleanup.policy", "compact").unwrap();
+        let (producer, _) = producer(&cluster, &settings(mode));
+        let error = producer.send_sync(&to(0, b"keyless", 1), LONG).unwrap_err();
+        assert_eq!((error.status, error.flags & MAYBE_PERSISTED), (INVALID_RECORD, 0));
+        assert!(error.message.contains("without key in a compacted"), "{}", error.message);
+        assert_settled(&producer);
     }
 }
 

@@ -447,7 +447,13 @@ impl Backs {
 
     /// The batch in flight at this place has failed, and is in no log; what is left of it is to be
     /// sent, as something else.
-    pub fn replace(&mut self, slot: u32, number: u64, rest: Option<Outgoing>, from: Instant) {
+    pub fn replace(
+        &mut self,
+        slot: u32,
+        number: u64,
+        rest: impl IntoIterator<Item = Outgoing>,
+        from: Instant,
+    ) {
         let sequenced = self.limits.order == Order::Sequences;
         let Some(back) = self.back(slot) else { return };
         back.unsettled();
@@ -736,6 +742,40 @@ mod tests {
             bench.done(batch);
         }
         assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    /// A batch is refused for one of its records, and the one behind it loses its connection: the
+    /// good record has no number before the next epoch, and what is behind it can't be in the log.
+    #[test]
+    fn the_rest_of_a_refused_batch_waits_for_no_word_of_what_is_behind_it() {
+        let settings = [("linger.ms", "0"), ("batch.size", "300")];
+        let mut bench = Bench::new(1, &settings, Order::Sequences);
+        let first = bench.send(0, &[0; 100]);
+        let batch = bench.pass_and_drain().remove(0);
+        assert_eq!(bench.done(batch), [first]);
+        for _ in 0..4 {
+            bench.send(0, &[0; 100]);
+        }
+        let refused = bench.pass_and_drain().remove(0);
+        let mut unanswered = bench.pass_and_drain().remove(0);
+        let (number, now) = (refused.number, bench.now);
+        let cuts = bench.accumulator.cuts();
+        let mut pieces = refused.into_pieces(cuts, |at, _| 1 - at).unwrap().into_iter();
+        bench.backs.replace(0, number, pieces.next(), now);
+        assert_eq!(bench.end(pieces.next().unwrap()), [1]);
+        unanswered.history.maybe_written = true;
+        bench.backs.reenqueue(unanswered, now);
+        assert!(bench.backs.take_undecided().is_empty());
+        bench.pass_time(Duration::from_millis(1));
+        let mut again = Vec::new();
+        while let Some(batch) = bench.pass_and_drain().pop() {
+            let identity = batch.identity.unwrap();
+            again.push((identity.producer.epoch, identity.base_sequence));
+            assert!(!batch.history.maybe_written);
+            let tags = bench.done(batch);
+            assert_eq!(tags, [[2].as_slice(), &[3, 4]][again.len() - 1]);
+        }
+        assert_eq!(again, [(1, 0), (1, 1)]);
     }
 
     #[test]

@@ -142,7 +142,8 @@ impl Outgoing {
         open.unwrap_or(self.count)
     }
 
-    fn is_open(&self, place: u32) -> bool {
+    /// Whether the record at this place has no outcome.
+    pub fn is_open(&self, place: u32) -> bool {
         self.open.as_ref().is_none_or(|open| open.binary_search(&place).is_ok())
     }
 
@@ -204,18 +205,27 @@ impl Outgoing {
     }
 
     /// Cuts it: see [`BatchBody::cut`]. Each piece has its place in the order, and what happened to
-    /// the batch, but no identity, and is counted as one of its cut. The batch itself if somebody
-    /// reads it at this moment.
+    /// the batch, but no identity, and is counted as one of its cut. What was reported before has
+    /// its outcome, and is in none of them. The batch itself if somebody reads it at this moment.
     pub fn into_pieces(
         mut self,
         cuts: &Cuts,
-        piece_of: impl FnMut(usize, usize) -> usize,
+        mut piece_of: impl FnMut(usize, usize) -> usize,
     ) -> Result<Vec<Outgoing>, Box<Outgoing>> {
         let Some(body) = self.body.take() else { return Err(Box::new(self)) };
         let topic = self.partition.compression();
         let how = topic.map_or(Compression::None, |topic| topic.fastest());
-        match BatchBody::cut(body, how, piece_of) {
-            Ok(pieces) => {
+        // More than there are pieces.
+        let last = usize::try_from(self.count).unwrap_or(usize::MAX).saturating_add(1);
+        let cut = BatchBody::cut(body, how, |place, len| match self.is_open(to_place(place)) {
+            true => piece_of(place, len),
+            false => last,
+        });
+        match cut {
+            Ok(mut pieces) => {
+                if self.open_count() < self.count {
+                    pieces.pop();
+                }
                 for _ in pieces.iter().skip(1) {
                     cuts.opened(self.cut);
                 }
@@ -235,41 +245,23 @@ impl Outgoing {
         dead: Box<[u32]>,
         cuts: &Cuts,
     ) -> Result<[Option<Outgoing>; 2], Box<Outgoing>> {
-        let reported = self.open.clone();
-        let cut = self.cut;
-        let pieces = self.into_pieces(cuts, |place, _| {
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            let is_in = |places: &[u32]| places.binary_search(&place).is_ok();
-            match &reported {
-                _ if is_in(&dead) => 1,
-                Some(open) if !is_in(open) => 2,
-                Some(_) | None => 0,
-            }
-        })?;
+        let is_dead = |place| dead.binary_search(&to_place(place)).is_ok();
+        let pieces = self.into_pieces(cuts, |place, _| usize::from(is_dead(place)))?;
         let mut pieces = pieces.into_iter();
-        let parts = [pieces.next(), pieces.next()];
-        // What was reported before has its outcome, and is sent no more.
-        for reported in pieces {
-            drop(reported.finish());
-            cuts.completed(cut);
-        }
-        Ok(parts)
+        Ok([pieces.next(), pieces.next()])
     }
 
     fn piece(&self, piece: Piece) -> Outgoing {
         let Piece { body, places } = piece;
-        let open = self.open.as_ref().map(|open| {
-            let places = (0..).zip(&places).filter(|(_, old)| open.binary_search(old).is_ok());
-            places.map(|(new, _)| new).collect()
-        });
         let first = places.first().copied().unwrap_or(0);
         Outgoing {
-            open,
+            open: None,
             partition: Arc::clone(&self.partition),
             number: self.number + u64::from(first),
             identity: None,
             created: self.created,
-            alone: None,
+            // One record: it is the piece.
+            alone: self.alone,
             history: self.history.clone(),
             cut: self.cut,
             size: body.size(),
@@ -288,6 +280,11 @@ impl Outgoing {
         let (body, places) = (self.body.take()?, self.open.take());
         Some(Finished { body, cut: self.cut, alone: self.alone, places })
     }
+}
+
+/// A place as batches count them.
+pub fn to_place(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 impl Drop for Outgoing {

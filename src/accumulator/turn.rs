@@ -289,14 +289,17 @@ impl Back {
     /// stays open goes to `undecided`: it can be sent neither as it is nor as another one.
     pub(super) fn settle_gap(&mut self, undecided: &mut Vec<Outgoing>) {
         let Some(gap) = self.sequence.gap() else { return };
+        // What can't be in the log is not asked for. It might stand behind the rest of a batch that
+        // was refused for some of its records, which has no number before the next epoch.
         let waits_for = |batch: &Outgoing| {
-            batch.number < gap.from || (batch.is_sequenced_in_doubt() && !gap.confirmed)
+            let in_doubt = batch.is_sequenced_in_doubt() && !gap.rules_out(batch.number);
+            batch.number < gap.from || (in_doubt && !gap.confirmed)
         };
         if !self.in_flight.is_empty() || self.retries.iter().any(waits_for) {
             return;
         }
         for mut batch in std::mem::take(&mut self.retries) {
-            if batch.is_sequenced_in_doubt() && !gap.is_for_good() {
+            if batch.is_sequenced_in_doubt() && !gap.rules_out(batch.number) {
                 undecided.push(batch);
                 continue;
             }

@@ -112,6 +112,9 @@ impl TopicAnswer {
         if forget_missing {
             slots.truncate(slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         }
+        if defects::on(Defect::KeepPartitionCount) && !known.is_empty() {
+            slots.truncate(known.len());
+        }
         let known = known.iter().map(Some).chain(std::iter::repeat(None));
         let partitions = slots.into_iter().zip(known).map(|(new, old)| match (new, old) {
             (Some(new), Some(old)) => newer(*old, new),

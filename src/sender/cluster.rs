@@ -7,6 +7,7 @@ use crate::accumulator::back::NO_LEADER;
 use crate::accumulator::front::Partition;
 use crate::clock::Instant;
 use crate::config::Settings;
+use crate::defects::{self, Defect};
 use crate::log::Level;
 use crate::metadata::Cluster;
 use crate::network::{Selectable, bootstrap_node_id};
@@ -77,7 +78,8 @@ impl<S: Selectable> Sender<S> {
     /// matter.
     pub(super) fn rebootstrap_at(&self) -> Instant {
         let settings = &self.parts.settings;
-        let since = self.metadata_wanted_since.filter(|_| settings.metadata_rebootstrap);
+        let may = settings.metadata_rebootstrap && !defects::on(Defect::IgnoreTrigger);
+        let since = self.metadata_wanted_since.filter(|_| may);
         since.map_or(Instant::NEVER, |since| since.after(settings.rebootstrap_trigger))
     }
 
@@ -126,6 +128,9 @@ impl<S: Selectable> Sender<S> {
         };
         if !self.parts.client.ready(node, now) {
             // The connection is being made; its end, good or bad, comes as an event.
+            if self.has_lost_all() {
+                self.ask_servers_too(now);
+            }
             return;
         }
         let Some(spec) = self.parts.metadata.request_due(now) else { return };
@@ -166,14 +171,30 @@ impl<S: Selectable> Sender<S> {
     }
 
     /// Metadata is due, and nobody can be asked now: some node's backoff or throttling must end,
-    /// and then the client is to wake up. If none of the brokers that the metadata names can be
-    /// reached, they may all have moved: the bootstrap servers are asked again (KIP-899).
+    /// and then the client is to wake up.
     fn no_node(&mut self, now: Instant) {
         let client = &self.parts.client;
         let reachable = client.nodes().iter().any(|node| client.is_connected(*node));
         self.prepare_nodes(now);
-        let may = self.parts.settings.metadata_rebootstrap;
-        if !reachable && may && self.from_whom == Nodes::Brokers {
+        if !reachable {
+            self.ask_servers_too(now);
+        }
+    }
+
+    /// Whether every node was tried in vain, and none has answered since. One that is there but
+    /// does not answer fails slowly: another's backoff is over by then, and some node can be tried
+    /// at any time.
+    fn has_lost_all(&self) -> bool {
+        let client = &self.parts.client;
+        let lost = |node: &i32| !client.is_connected(*node) && client.last_error(*node).is_some();
+        client.nodes().iter().all(lost)
+    }
+
+    /// None of the brokers that the metadata names can be reached. They may all have moved: the
+    /// bootstrap servers are asked again (KIP-899).
+    fn ask_servers_too(&mut self, now: Instant) {
+        let may = self.parts.settings.metadata_rebootstrap && !defects::on(Defect::StayWithBrokers);
+        if may && self.from_whom == Nodes::Brokers {
             self.from_whom = Nodes::All;
             self.follow_nodes();
             self.request_metadata(now);
@@ -194,7 +215,8 @@ impl<S: Selectable> Sender<S> {
             Ok(response) => {
                 let throttle = response.throttle_time_ms;
                 self.parts.client.throttle(node, ApiKey::Metadata, version, throttle, now);
-                let required = response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED;
+                let required = response.error_code == ErrorCode::REBOOTSTRAP_REQUIRED
+                    && !defects::on(Defect::IgnoreSentAway);
                 // A refusal is logged there.
                 if self.parts.metadata.on_response(&response, now).is_ok() {
                     self.metadata_wanted_since = None;

@@ -4,8 +4,9 @@
 use super::Sender;
 use super::obstacle::Named;
 use crate::accumulator::back::NO_LEADER;
-use crate::accumulator::outgoing::{History, Outgoing};
+use crate::accumulator::outgoing::{History, Outgoing, to_place};
 use crate::clock::Instant;
+use crate::defects::{self, Defect};
 use crate::delivery::Stage;
 use crate::log::Level;
 use crate::network::Selectable;
@@ -22,6 +23,7 @@ pub(super) fn culprits(
 ) -> BTreeMap<usize, Option<Arc<str>>> {
     let named = answer.record_errors.iter().filter_map(|error| {
         let index = usize::try_from(error.batch_index).ok()?;
+        let index = if defects::on(Defect::BlameTheNext) { index + 1 } else { index };
         let text = error.batch_index_error_message.as_deref().map(Arc::from);
         (index < count as usize).then_some((index, text))
     });
@@ -35,6 +37,7 @@ impl<S: Selectable> Sender<S> {
         let (slot, number) = (batch.partition.slot, batch.number);
         let (size, identity) = (batch.size(), batch.identity);
         let maybe_written = batch.history.maybe_written;
+        let all_open = batch.open_count() == batch.count();
         let target = batch.unpacked(self.parts.settings.batch_size.min(size / 2));
         if let Some(compression) = batch.partition.compression() {
             compression.too_large();
@@ -49,8 +52,11 @@ impl<S: Selectable> Sender<S> {
         });
         let Some(mut pieces) = pieces else { return };
         for piece in &mut pieces {
-            let records = u32::try_from(piece.number - number).unwrap_or(u32::MAX);
-            piece.identity = identity.map(|identity| identity.after(records));
+            let records = match defects::on(Defect::PiecesShareSequence) {
+                true => 0,
+                false => u32::try_from(piece.number - number).unwrap_or(u32::MAX),
+            };
+            piece.identity = identity.filter(|_| all_open).map(|of| of.after(records));
             piece.history = History { maybe_written, ..History::default() };
         }
         if let Some(piece) = pieces.first() {
@@ -65,7 +71,11 @@ impl<S: Selectable> Sender<S> {
                 )
             });
         }
-        self.backs.reenqueue_all(slot, number, pieces, now);
+        match all_open {
+            true => self.backs.reenqueue_all(slot, number, pieces, now),
+            // Records whose time is up are sent no more: their sequence numbers will be in no log.
+            false => self.backs.replace(slot, number, pieces, now),
+        }
     }
 
     /// The batch in pieces. Where its sealer or the socket still has it, it is sent again as it is,
@@ -96,8 +106,10 @@ impl<S: Selectable> Sender<S> {
         now: Instant,
     ) {
         let (slot, number) = (batch.partition.slot, batch.number);
-        let culprits = answer.map_or_else(BTreeMap::new, |answer| culprits(answer, batch.count()));
-        let some_are_right = culprits.len() < batch.count() as usize;
+        let mut culprits =
+            answer.map_or_else(BTreeMap::new, |answer| culprits(answer, batch.count()));
+        culprits.retain(|index, _| batch.is_open(to_place(*index)));
+        let some_are_right = culprits.len() < batch.open_count() as usize;
         let places: BTreeMap<usize, usize> = culprits.keys().copied().zip(1..).collect();
         let piece_of = |index: usize, _| places.get(&index).copied().unwrap_or(0);
         let Some(pieces) = self.cut_up(batch, now, piece_of) else { return };
@@ -105,7 +117,10 @@ impl<S: Selectable> Sender<S> {
         let mut others = if some_are_right { pieces.next() } else { None };
         let first = culprits.iter().next().map(|(index, why)| (*index, why.clone()));
         let guilty: Vec<_> = pieces.zip(culprits.into_values()).collect();
-        let rejected = match self.parts.settings.reject_batch_on_record_error {
+        let rejects = self.parts.settings.reject_batch_on_record_error;
+        let rejects =
+            (rejects || defects::on(Defect::BlameAll)) && !defects::on(Defect::BlameNobodyElse);
+        let rejected = match rejects {
             true => others.take(),
             false => None,
         };

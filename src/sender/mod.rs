@@ -26,6 +26,7 @@ use crate::accumulator::inbox::Listed;
 use crate::accumulator::outgoing::{LastResort, Outgoing};
 use crate::clock::{Clock, Instant};
 use crate::config::Settings;
+use crate::defects::{self, Defect};
 use crate::delivery::DeliveryQueue;
 use crate::error::Result;
 use crate::log::Logger;
@@ -224,6 +225,10 @@ impl<S: Selectable> Sender<S> {
 
     /// Deadlines: linger and backoff make partitions ready, `delivery.timeout.ms` fails batches.
     fn expire(&mut self, now: Instant) {
+        let now = match defects::on(Defect::WallClock) {
+            true => Instant(self.parts.clock.wall_ms().cast_unsigned() * 1000),
+            false => now,
+        };
         let mut expiries = std::mem::take(&mut self.expiries);
         self.backs.advance(now, &mut expiries);
         if !expiries.is_empty() {

@@ -82,6 +82,7 @@ pub enum Outcome {
 /// it waits, it says the same as to somebody who asks the wrong broker, and the new leader may have
 /// the batch. The offset alone tells the two apart.
 pub fn maybe_written(code: ErrorCode, appended: bool) -> bool {
+    let appended = appended && !defects::on(Defect::IgnoreAppended);
     match code {
         ErrorCode::UNKNOWN_SERVER_ERROR
         | ErrorCode::REQUEST_TIMED_OUT
@@ -129,6 +130,7 @@ pub fn decide(code: ErrorCode, facts: &BatchFacts, mode: Mode) -> Outcome {
     let may_change = !facts.maybe_written || mode == Mode::Plain;
     let refresh = match code {
         code if is_success(code) => return Outcome::Success,
+        ErrorCode::MESSAGE_TOO_LARGE if defects::on(Defect::NeverSplit) => return fail,
         ErrorCode::MESSAGE_TOO_LARGE if facts.count > 1 && may_change => return Outcome::Split,
         ErrorCode::CORRUPT_MESSAGE
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION

@@ -11,7 +11,7 @@
 //! - another identity is only for a batch whose every write was definitely refused. One of unknown
 //!   outcome is sent again as it is; if the broker says that it has neither it nor what is before
 //!   it, it fails as perhaps written, unless the gap in front of it is known to be for good: then
-//!   no broker can ever have taken it;
+//!   no broker can ever have taken it, and it need not be asked for;
 //! - an epoch is never used twice for the same number: 32767 is followed by another producer id.
 //!
 //! Pure; the network thread's alone.
@@ -78,12 +78,16 @@ pub struct Gap {
     pub missing: Missing,
     /// A broker has said that it does not know what is before the oldest batch.
     pub confirmed: bool,
+    /// The first place whose batch is missing for good; `u64::MAX`: none.
+    never: u64,
 }
 
 impl Gap {
-    /// Whether nobody can fill it any more: what a broker refuses for it, it has never taken.
-    pub fn is_for_good(&self) -> bool {
-        self.missing != Missing::Perhaps
+    /// Whether no broker can have taken a batch at this place, whatever became of its request: one
+    /// in front of it will never be there. Of a log that is another one nothing is known: it takes
+    /// whatever comes first.
+    pub fn rules_out(&self, at: u64) -> bool {
+        self.never <= at
     }
 }
 
@@ -132,11 +136,15 @@ impl PartitionSequence {
         self.gap
     }
 
-    /// The batch at this place will not be in the log, or perhaps it is. Only the first gap
-    /// matters: what is behind it starts over anyway.
+    /// The batch at this place will not be in the log, or perhaps it is. The first gap matters:
+    /// what is behind it starts over anyway; and the first one that is for good, behind which
+    /// nothing was taken.
     pub fn lost(&mut self, at: u64, missing: Missing) {
-        if self.gap.is_none_or(|gap| at < gap.from) {
-            self.gap = Some(Gap { from: at, missing, confirmed: false });
+        let never = if missing == Missing::ForGood { at } else { u64::MAX };
+        let never = self.gap.map_or(never, |gap| never.min(gap.never));
+        match &mut self.gap {
+            Some(gap) if gap.from <= at => gap.never = never,
+            Some(_) | None => self.gap = Some(Gap { from: at, missing, confirmed: false, never }),
         }
     }
 
@@ -156,13 +164,21 @@ impl PartitionSequence {
     /// The topic is another one: its brokers know nothing of what was written so far.
     pub fn new_log(&mut self) {
         if self.producer.is_some() {
-            self.gap = Some(Gap { from: 0, missing: Missing::Log, confirmed: false });
+            let missing = Missing::Log;
+            self.gap = Some(Gap { from: 0, missing, confirmed: false, never: u64::MAX });
         }
     }
 
-    /// The batch at this place is in the log. Where one behind a gap is, the gap was none.
+    /// The batch at this place is in the log. Where one behind a gap is, the gap was none; one
+    /// farther back stays.
     pub fn appended(&mut self, at: u64) {
-        self.gap = self.gap.filter(|gap| gap.from > at || gap.missing == Missing::Log);
+        let Some(gap) = self.gap.filter(|gap| gap.from <= at && gap.missing != Missing::Log) else {
+            return;
+        };
+        self.gap = None;
+        if gap.never > at && gap.never != u64::MAX {
+            self.lost(gap.never, Missing::ForGood);
+        }
     }
 
     /// Nothing is in flight, and nothing in front of the gap is left: the next epoch.
@@ -250,16 +266,20 @@ mod tests {
         sequence.assign(Some(FIRST), 3);
         sequence.lost(7, Missing::ForGood);
         sequence.lost(9, Missing::Perhaps);
-        let gap = Gap { from: 7, missing: Missing::ForGood, confirmed: false };
+        let gap = Gap { from: 7, missing: Missing::ForGood, confirmed: false, never: 7 };
         assert_eq!(sequence.gap(), Some(gap));
         sequence.lost(3, Missing::Perhaps);
-        assert_eq!(sequence.gap().map(|gap| (gap.from, gap.is_for_good())), Some((3, false)));
+        assert_eq!(sequence.gap().map(|gap| (gap.from, gap.rules_out(6))), Some((3, false)));
+        assert!(sequence.gap().is_some_and(|gap| gap.rules_out(7) && gap.rules_out(8)));
         sequence.appended(2);
         assert!(sequence.gap().is_some());
         sequence.broken(4);
-        let gap = Gap { from: 3, missing: Missing::Perhaps, confirmed: true };
+        let gap = Gap { from: 3, missing: Missing::Perhaps, confirmed: true, never: 7 };
         assert_eq!(sequence.gap(), Some(gap));
         sequence.appended(4);
+        let gap = Gap { from: 7, missing: Missing::ForGood, confirmed: false, never: 7 };
+        assert_eq!(sequence.gap(), Some(gap), "what is missing for good stays missing");
+        sequence.appended(9);
         assert_eq!(sequence.gap(), None);
     }
 
@@ -271,6 +291,6 @@ mod tests {
         sequence.assign(Some(FIRST), 3);
         sequence.new_log();
         sequence.appended(5);
-        assert!(sequence.gap().is_some_and(|gap| gap.is_for_good()));
+        assert!(sequence.gap().is_some_and(|gap| gap.missing == Missing::Log && !gap.rules_out(6)));
     }
 }

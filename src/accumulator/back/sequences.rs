@@ -41,8 +41,8 @@ impl Backs {
     pub fn position(&self, slot: u32, number: u64) -> (bool, bool) {
         let back = self.backs.get(slot as usize).and_then(Option::as_ref);
         back.map_or((true, false), |back| {
-            let gap = back.sequence.gap().filter(|gap| gap.from <= number);
-            (back.is_oldest(number), gap.is_some_and(|gap| gap.is_for_good()))
+            let ruled_out = back.sequence.gap().is_some_and(|gap| gap.rules_out(number));
+            (back.is_oldest(number), ruled_out)
         })
     }
 
