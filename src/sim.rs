@@ -2,11 +2,12 @@
 //!
 //! A run is a seed: it decides configuration, callers, weather and everything that happens
 //! (`plan`). The main thread plays the network thread and runs the real sender over wires that take
-//! their time and break (`net`, `wire`, `faults`, `lies`); callers (`caller`), the callback thread,
-//! the poller (`reader`) and helpers that compress are threads that run one at a time (`baton`), so
-//! that what blocks in a producer blocks here too, unchanged, and two runs of a seed are the same
-//! to the last event (`trace`). `world` moves the clock. The `oracle` holds every outcome against
-//! every log (`archive`), the `audit` every batch on the wire against those before it.
+//! their time and break (`net`, `wire`, `faults`, `topics`, `lies`); callers (`caller`, `batches`),
+//! the callback thread, the poller (`reader`) and helpers that compress are threads that run one at
+//! a time (`baton`), so that what blocks in a producer blocks here too, unchanged, and two runs of a
+//! seed are the same to the last event (`trace`). `world` moves the clock. The `oracle` holds every
+//! outcome against every log (`judge`, `archive`), the `audit` every batch on the wire against those
+//! before it.
 //!
 //! `cargo test --release sim` runs the seeds from `SIM_FIRST` (1) on, `SIM_SEEDS` of them; with
 //! `SIM_SEEDS=0` it runs until it is stopped. A seed that fails is run again with its trace
@@ -14,15 +15,18 @@
 
 mod archive;
 mod audit;
+mod batches;
 mod baton;
 mod bites;
 mod caller;
 mod faults;
+mod judge;
 mod lies;
 mod net;
 mod oracle;
 mod plan;
 mod reader;
+mod topics;
 mod trace;
 mod wire;
 mod world;
@@ -35,10 +39,9 @@ use crate::producer::{Counters, Outside, Producer};
 use crate::rng::Rng;
 use crate::sync::lock;
 use baton::message_of;
-use caller::{Caller, topic_name};
-use faults::Faults;
+use caller::Caller;
 use net::Net;
-use plan::{Ending, Mode, Plan, Ways};
+use plan::{Ending, Plan, Ways};
 use reader::Sink;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,21 +93,9 @@ fn world_of(
     trace: Arc<Trace>,
 ) -> World {
     let mut cluster = Cluster::new(plan.brokers, Rng::seeded(seed)).unwrap();
-    for (number, partitions) in plan.topics.iter().enumerate() {
-        cluster.create_topic(&topic_name(number), Some(*partitions)).unwrap();
-    }
     cluster.auto_create_topics = false;
-    let now = clock.now();
-    let faults = Faults::new(plan.weather, now, now.after(plan.chaos));
     let rng = fastrand::Rng::with_seed(seed ^ 0x6e65_7477_6f72_6b00);
-    let mut net = Net::new(cluster, faults, rng, Arc::clone(&trace), clock.clone());
-    net.latency_us = plan.latency_us / 2..plan.latency_us;
-    net.room = plan.room;
-    net.most_in_flight = match plan.mode {
-        Mode::Idempotent => 5,
-        Mode::Ordered => 1,
-        Mode::Unordered | Mode::Unacknowledged => usize::MAX,
-    };
+    let net = Net::new(cluster, plan, rng, Arc::clone(&trace), Arc::clone(&time));
     let rng = fastrand::Rng::with_seed(seed ^ 0x776f_726c_6400_0000);
     World::new(plan.clone(), time, clock, net, trace, rng)
 }
@@ -132,7 +123,7 @@ fn whole(world: &Arc<World>, seed: u64) -> Result<Report, String> {
         clock: world.clock.clone(),
         rng: Arc::new(Rng::seeded(seed)),
         selector: SimSelector(Arc::clone(world)),
-        resolver: Box::new(SimResolver::default()),
+        resolver: Box::new(SimResolver::new(world)),
         helpers: Arc::new(SimHelpers(Arc::clone(world))),
     };
     let (producer, mut sender, roles) =

@@ -1,19 +1,25 @@
 //! What a broker's auditor sees: every batch that arrives, whatever becomes of it.
 //!
-//! Same id, epoch and sequence imply same bytes; a batch that is sent again without an identity has
-//! the bytes it had.
+//! Same id, epoch and sequence numbers imply same bytes. (The first piece of a batch that was too
+//! large begins like it and ends earlier.)
 
 use crate::mock::cluster::Cluster;
+use crate::protocol::ApiKey;
 use crate::protocol::Uuid;
-use crate::protocol::api::Message;
-use crate::protocol::messages::produce::{FIRST_VERSION_WITH_TOPIC_IDS, ProduceRequest};
+use crate::protocol::api::{Message, split_response};
+use crate::protocol::messages::produce::{
+    FIRST_VERSION_WITH_TOPIC_IDS, ProduceRequest, ProduceResponse,
+};
 use crate::protocol::record_batch::{RecordBatch, RecordReader};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Producer id, epoch and first sequence.
-type Identity = (i64, i16, i32);
+pub(super) type Identity = (i64, i16, i32);
+
+/// Topic id, partition, identity and number of records.
+type Batch = (Uuid, i32, Identity, usize);
 
 /// One batch of a request.
 pub(super) struct Seen {
@@ -22,6 +28,13 @@ pub(super) struct Seen {
     pub(super) crc: u32,
     pub(super) identity: Identity,
     pub(super) ids: Vec<u64>,
+}
+
+impl Seen {
+    /// Where it goes.
+    pub(super) fn partition(&self) -> (String, i32) {
+        (self.topic.clone(), self.partition)
+    }
 }
 
 impl fmt::Debug for Seen {
@@ -34,8 +47,8 @@ impl fmt::Debug for Seen {
 /// See the module's comment.
 #[derive(Default)]
 pub(super) struct Audit {
-    /// The sum of a batch by topic id, partition and identity.
-    sums: BTreeMap<(Uuid, i32, Identity), u32>,
+    /// The sum of a batch.
+    sums: BTreeMap<Batch, u32>,
     /// Names of topics by id, those that are deleted too.
     names: BTreeMap<Uuid, String>,
     pub(super) complaint: Option<String>,
@@ -84,7 +97,7 @@ impl Audit {
         if batch.identity.0 < 0 {
             return;
         }
-        let key = (topic, batch.partition, batch.identity);
+        let key = (topic, batch.partition, batch.identity, batch.ids.len());
         if *self.sums.entry(key).or_insert(batch.crc) != batch.crc {
             self.complain(format!("{batch:?} has the identity of other bytes"));
         }
@@ -111,6 +124,17 @@ fn seen(topic: &str, partition: i32, bytes: &[u8]) -> Option<Seen> {
         identity: (header.producer_id, header.producer_epoch, header.base_sequence),
         ids,
     })
+}
+
+/// Of the batches of a request those that the answer refuses for some of their records: the numbers
+/// of all their records.
+pub(super) fn refused(version: i16, frame: &Bytes, seen: Vec<Seen>) -> Vec<Vec<u64>> {
+    let (_, body) = split_response(ApiKey::Produce, version, &frame.slice(4..)).unwrap();
+    let response = ProduceResponse::from_bytes(version, &body).unwrap();
+    // In the request's order.
+    let answers = response.topics.into_iter().flat_map(|topic| topic.partitions);
+    let answered = answers.zip(seen).filter(|(answer, _)| !answer.record_errors.is_empty());
+    answered.map(|(_, batch)| batch.ids).collect()
 }
 
 /// A record's number: what its value begins with.

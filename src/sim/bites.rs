@@ -12,7 +12,8 @@ const FEW: u64 = 20;
 fn is_found(defect: Defect) {
     let all = number_from("SIM_SEEDS").map_or(!cfg!(debug_assertions), |count| count >= SEEDS);
     defects::set(Some(defect));
-    let found = (1..=if all { SEEDS } else { FEW }).find_map(|seed| run(seed).err());
+    let mut seeds = 1..=if all { SEEDS } else { FEW };
+    let found = seeds.find_map(|seed| run(seed).err());
     defects::set(None);
     match found {
         Some(text) => println!("{defect:?}: {text:.300}"),
@@ -50,4 +51,15 @@ finds! {
     no_expiry_in_flight: KeepInFlight;
     fronts_forgotten_at_close: CloseForgetsFronts;
     an_older_leader_epoch: OlderEpoch;
+    a_batch_that_is_not_split: NeverSplit;
+    pieces_of_one_sequence_number: PiecesShareSequence;
+    the_record_behind_the_culprit_blamed: BlameTheNext;
+    good_records_blamed: BlameAll;
+    good_records_sent_after_all: BlameNobodyElse;
+    a_leader_that_had_appended_before_it_left: IgnoreAppended;
+    partitions_that_came_later: KeepPartitionCount;
+    an_earlier_deadline_untold: TellOnce;
+    deadlines_by_the_wall_clock: WallClock;
+    brokers_that_moved_away: StayWithBrokers;
+    brokers_that_send_away: IgnoreSentAway;
 }

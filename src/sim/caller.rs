@@ -1,13 +1,12 @@
 //! Application threads: each sends, flushes, purges and asks by chance until its time is over, and
 //! checks what the calls themselves promise.
 
-use super::baton::sleeps;
-use super::oracle::{Call, Outcome, Sent};
-use super::plan::{Ending, Plan, Ways};
+use super::oracle::{Draft, Guilt, Outcome, Sent};
+use super::plan::{Ending, Plan, PlannedTopic, Ways};
 use super::world::World;
 use crate::clock::Instant;
 use crate::delivery::reentry;
-use crate::error::{Error, MAYBE_PERSISTED, status};
+use crate::error::{Error, status};
 use crate::producer::{Producer, Timeout};
 use crate::record::ProducerRecord;
 use crate::sync::lock;
@@ -19,6 +18,8 @@ use std::time::Duration;
 pub(super) const GRACE: Duration = Duration::from_millis(50);
 /// The longest timeout that a `send_sync` has.
 const LONGEST_SYNC: Duration = Duration::from_secs(2);
+/// Further ahead than a topic takes.
+const TOO_FAR_AHEAD_MS: i64 = 2 * 60 * 60 * 1000;
 /// What a send may be refused with.
 const REFUSALS: &[i32] = &[
     status::BUFFER_FULL,
@@ -49,22 +50,6 @@ enum How {
     Send,
     Try,
     Sync,
-}
-
-/// A record before it has a number.
-struct Draft {
-    topic: String,
-    partition: Option<i32>,
-    key: Option<Vec<u8>>,
-    size: usize,
-    /// 0: `delivery.timeout.ms`.
-    timeout_ms: u32,
-}
-
-impl Draft {
-    fn call(&self, caller: usize) -> Call<'_> {
-        Call { topic: &self.topic, caller, size: self.size, timeout_ms: self.timeout_ms }
-    }
 }
 
 impl Caller {
@@ -103,7 +88,9 @@ impl Caller {
                 }
                 true
             }
-            20..24 => self.send_batch(),
+            20 | 21 => self.send_batch(),
+            22 => self.send_run(),
+            23 => self.try_until_taken(),
             24 | 25 => self.send_one(How::Sync),
             26..29 => {
                 let timeout = match self.rng.u32(0..4) {
@@ -123,11 +110,18 @@ impl Caller {
         }
     }
 
-    fn draft(&mut self) -> Draft {
-        let topics = &self.world.plan.topics;
-        let topic = self.rng.usize(0..topics.len());
-        let partition = self.rng.bool().then(|| self.rng.i32(0..topics[topic]));
-        let key = self.rng.bool().then(|| vec![self.rng.u8(0..20)]);
+    pub(super) fn draft(&mut self) -> Draft {
+        let topic = self.rng.usize(0..self.plan().topics.len());
+        let PlannedTopic { partitions, compacted, .. } = self.plan().topics[topic];
+        let partition = self.rng.bool().then(|| self.rng.i32(0..partitions));
+        let guilty = self.plan().guilty && self.rng.u32(0..25) == 0;
+        let no_key = guilty && compacted && self.rng.bool();
+        let key = (self.rng.bool() || compacted).then(|| vec![self.rng.u8(0..20)]);
+        let guilt = match (guilty, no_key) {
+            (false, _) => None,
+            (true, true) => Some(Guilt::NoKey),
+            (true, false) => Some(Guilt::Future),
+        };
         let size = match self.rng.u32(0..60) {
             0 => self.rng.usize(0..self.plan().max_request_size + 200),
             _ => self.rng.usize(0..self.plan().value_size),
@@ -136,28 +130,35 @@ impl Caller {
             true => self.rng.u32(1..LONGEST_SYNC.as_millis() as u32),
             false => 0,
         };
-        Draft { topic: topic_name(topic), partition, key, size, timeout_ms }
+        Draft {
+            topic: topic_name(topic),
+            partition,
+            key: key.filter(|_| !no_key),
+            size,
+            timestamp_ms: self.timestamp(guilt),
+            timeout_ms,
+            guilt,
+        }
+    }
+
+    /// Most records get theirs from the producer.
+    fn timestamp(&mut self, guilt: Option<Guilt>) -> Option<i64> {
+        let now = (self.now().0 / 1000) as i64;
+        match guilt {
+            Some(Guilt::Future) => Some(now + TOO_FAR_AHEAD_MS),
+            Some(Guilt::NoKey) | None if self.rng.u32(0..10) == 0 => Some(now - 1000),
+            Some(Guilt::NoKey) | None => None,
+        }
     }
 
     /// The record of a draft, with its number.
     fn with_record<T>(&self, draft: &Draft, send: impl FnOnce(u64, &ProducerRecord<'_>) -> T) -> T {
         let (id, value) = {
             let mut oracle = lock(&self.world.oracle);
-            let id = oracle.calls(draft.call(self.number), self.now());
+            let id = oracle.calls(draft, self.number, self.now());
             (id, oracle.value(id))
         };
-        let record = ProducerRecord {
-            topic: &draft.topic,
-            partition: draft.partition,
-            key: draft.key.as_deref(),
-            value: Some(&value),
-            headers: &[],
-            timestamp_ms: None,
-            tag: id,
-            timeout_ms: draft.timeout_ms,
-            as_is: false,
-        };
-        send(id, &record)
+        send(id, &draft.record(id, &value))
     }
 
     fn send_one(&mut self, how: How) -> bool {
@@ -170,11 +171,24 @@ impl Caller {
 
     /// Sends to one partition; false once the producer is closed.
     pub(super) fn send_to(&mut self, topic: usize, partition: i32) -> bool {
-        let (topic, partition) = (topic_name(topic), Some(partition));
-        self.send_draft(&Draft { topic, partition, key: None, size: 10, timeout_ms: 0 }, false)
+        let draft = Draft {
+            topic: topic_name(topic),
+            partition: Some(partition),
+            key: self.plan().topics[topic].compacted.then(|| vec![1]),
+            size: 10,
+            timestamp_ms: None,
+            timeout_ms: 0,
+            guilt: None,
+        };
+        self.send_draft(&draft, false)
     }
 
     fn send_draft(&self, draft: &Draft, never_wait: bool) -> bool {
+        self.hand_over(draft, never_wait).map_or_else(|error| self.check_refusal(&error), |()| true)
+    }
+
+    /// One record by `send` or `try_send`.
+    pub(super) fn hand_over(&self, draft: &Draft, never_wait: bool) -> Result<(), Error> {
         self.with_record(draft, |id, record| {
             let began = self.now();
             let result = match never_wait {
@@ -186,15 +200,10 @@ impl Caller {
             self.check_time("send", began, limit);
             self.note_sent(id, &result);
             match result {
-                Ok(()) => {
-                    lock(&self.world.oracle).accepted(id, true, self.now());
-                    true
-                }
-                Err(error) => {
-                    lock(&self.world.oracle).refused(id);
-                    self.check_refusal(&error)
-                }
+                Ok(()) => lock(&self.world.oracle).accepted(id, true, self.now()),
+                Err(_) => lock(&self.world.oracle).refused(id),
             }
+            result
         })
     }
 
@@ -207,60 +216,17 @@ impl Caller {
     }
 
     /// False if the producer is closed.
-    fn check_refusal(&self, error: &Error) -> bool {
+    pub(super) fn check_refusal(&self, error: &Error) -> bool {
         if !REFUSALS.contains(&error.status) {
             self.world.fail(format!("a send was refused with {error:?}"));
         }
         error.status != status::CLOSED
     }
 
-    fn check_time(&self, call: &str, began: Instant, limit: Duration) {
+    pub(super) fn check_time(&self, call: &str, began: Instant, limit: Duration) {
         let took = self.now().since(began);
         if took > limit {
             self.world.fail(format!("{call} took {took:?}, {limit:?} are allowed"));
-        }
-    }
-
-    fn send_batch(&mut self) -> bool {
-        let drafts: Vec<Draft> = (0..self.rng.usize(1..30)).map(|_| self.draft()).collect();
-        let timeout = Duration::from_millis([0, 10, 500][self.rng.usize(0..3)]);
-        let (ids, values): (Vec<u64>, Vec<Vec<u8>>) = {
-            let mut oracle = lock(&self.world.oracle);
-            let now = self.now();
-            let calls = drafts.iter().map(|draft| {
-                let id = oracle.calls(draft.call(self.number), now);
-                (id, oracle.value(id))
-            });
-            calls.unzip()
-        };
-        let records = drafts.iter().zip(&values).zip(&ids).map(|((draft, value), id)| {
-            Ok(ProducerRecord {
-                topic: &draft.topic,
-                partition: draft.partition,
-                key: draft.key.as_deref(),
-                value: Some(value),
-                headers: &[],
-                timestamp_ms: None,
-                tag: *id,
-                timeout_ms: draft.timeout_ms,
-                as_is: false,
-            })
-        });
-        let (began, slept) = (self.now(), sleeps());
-        let (count, result) = self.producer.send_batch(records, Timeout::After(timeout));
-        self.check_time("send_batch", began, timeout + GRACE);
-        let now = self.now();
-        {
-            let mut oracle = lock(&self.world.oracle);
-            ids.iter().take(count).for_each(|id| oracle.accepted(*id, sleeps() == slept, now));
-            ids.iter().skip(count).for_each(|id| oracle.refused(*id));
-        }
-        self.world.trace.note(&[31, ids[0], count as u64], || {
-            format!("caller {}: records {ids:?}: {count} accepted", self.number)
-        });
-        match result {
-            Ok(()) => true,
-            Err(error) => self.check_refusal(&error),
         }
     }
 
@@ -278,16 +244,13 @@ impl Caller {
             let (outcome, open) = match &result {
                 Ok(receipt) => (Outcome::written(receipt.partition, receipt.offset), true),
                 Err(error) => {
-                    let maybe = error.flags & MAYBE_PERSISTED != 0;
-                    let partition = record.partition;
-                    let outcome = Outcome::failed(partition, error.status, maybe);
-                    (outcome, error.status != status::CLOSED)
+                    (Outcome::failed(record.partition, error), error.status != status::CLOSED)
                 }
             };
             if code == status::PANIC {
                 self.world.fail(format!("send_sync: {result:?}"));
             }
-            lock(&self.world.oracle).answered(id, outcome);
+            lock(&self.world.oracle).answered(id, outcome, self.now());
             open
         })
     }
@@ -380,7 +343,8 @@ impl Caller {
             Ending::Calm => {
                 self.world.baton.sleep_until(&self.world.clock, mended);
                 // Longer than a request that hangs, its backoff and a new connection take.
-                self.sleep(self.plan().request_timeout + Duration::from_millis(1500));
+                let finding = if self.plan().exodus.is_some() { 3000 } else { 0 };
+                self.sleep(self.plan().request_timeout + Duration::from_millis(1500 + finding));
                 let probes = self.probe();
                 self.flush(Timeout::Default);
                 self.check_probes(&probes);
@@ -395,13 +359,27 @@ impl Caller {
     /// A record to each partition.
     fn probe(&mut self) -> Vec<u64> {
         let first = lock(&self.world.oracle).fates.len() as u64;
-        for (topic, count) in self.plan().topics.clone().into_iter().enumerate() {
+        for topic in 0..self.plan().topics.len() {
+            let count = self.partitions_of(topic);
             for partition in 0..count {
                 self.send_to(topic, partition);
             }
         }
         let after = lock(&self.world.oracle).fates.len() as u64;
         (first..after).collect()
+    }
+
+    /// How many partitions the topic has by now; the producer has had the time to learn of it.
+    fn partitions_of(&mut self, topic: usize) -> i32 {
+        let name = topic_name(topic);
+        let count = lock(&self.world.net).cluster.topic(&name).unwrap().partitions.len() as i32;
+        match self.producer.partitions_for(&name, Timeout::After(Duration::ZERO)) {
+            Ok(known) if known.len() as i32 == count => {}
+            // Not asked for so far.
+            Err(error) if error.status == status::METADATA_PENDING => {}
+            other => self.world.fail(format!("{name} has {count} partitions, but {other:?}")),
+        }
+        count
     }
 
     /// Where everything works and there is time, everything gets through.

@@ -3,21 +3,25 @@
 
 use super::archive::Archive;
 use super::net::Net;
+use super::plan::{Plan, PlannedTopic};
 use super::wire::Cut;
 use crate::clock::Instant;
-use crate::mock::CUT_AFTER_WRITE;
+use crate::mock::{CUT_AFTER_WRITE, LEFT_AFTER_WRITE};
 use crate::protocol::ApiKey;
 use fastrand::Rng;
 use std::time::Duration;
 
 /// Codes of Produce that mean: again. Some after the write, most without one.
-const RETRIABLE: &[i16] = &[2, 3, 5, 6, 7, 9, 13, 19, 20, 56, 74, 75, 89, CUT_AFTER_WRITE];
+const RETRIABLE: &[i16] =
+    &[2, 3, 5, 6, 7, 9, 13, 19, 20, 56, 74, 75, 89, CUT_AFTER_WRITE, LEFT_AFTER_WRITE];
 /// Codes of Produce that mean: the leader has lost what it knew of the producer.
 const OF_SEQUENCE: &[i16] = &[45, 45, 59, 47];
-/// Codes of Produce that mean: never.
+/// Codes of Produce that mean: never. The last one says that some records are at fault.
 const FINAL: &[i16] = &[-1, 17, 18, 29, 76, 87];
 /// Topic errors of Metadata that pass.
 const OF_METADATA: &[i16] = &[3, 5, 13];
+/// What a broker says to a client that has to start over.
+pub(super) const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 /// What may go wrong in a run.
 #[derive(Debug, Clone, Copy)]
@@ -40,34 +44,48 @@ pub(super) struct Weather {
     pub(super) amnesia: bool,
     /// Topics are deleted and created again.
     pub(super) recreation: bool,
+    /// `max.message.bytes` of topics changes.
+    pub(super) limits: bool,
+    /// Topics get more partitions.
+    pub(super) growth: bool,
+    /// The client's wall clock is set.
+    pub(super) clocks: bool,
 }
 
-enum Mend {
+pub(super) enum Mend {
     Broker(i32),
     Leader(String, i32, i32),
-    Topic(String, i32),
+    Topic(String, PlannedTopic),
 }
 
 /// See the module's comment.
 pub(super) struct Faults {
     weather: Weather,
+    /// Some records are at fault: no others are said to be.
+    guilty: bool,
     next: Instant,
     end: Instant,
-    mending: Vec<(Instant, Mend)>,
+    pub(super) mending: Vec<(Instant, Mend)>,
     pub(super) archive: Archive,
+    /// Partitions whose leader moves as soon as it has taken a batch, and whether its answer gets
+    /// lost.
+    pub(super) leaving: Vec<(String, i32, bool)>,
     /// Until then metadata lies and connections get lost.
     foul_until: Instant,
 }
 
 impl Faults {
-    pub(super) fn new(weather: Weather, begin: Instant, end: Instant) -> Faults {
+    pub(super) fn new(plan: &Plan, begin: Instant) -> Faults {
+        let (weather, end) = (plan.weather, begin.after(plan.chaos));
         let next = if weather.pause.is_zero() { Instant::NEVER } else { begin };
         Faults {
             weather,
+            guilty: plan.guilty,
             next: next.min(end),
             end,
             mending: Vec::new(),
             archive: Archive::default(),
+            leaving: Vec::new(),
             foul_until: Instant(0),
         }
     }
@@ -112,6 +130,7 @@ impl Net {
     /// Everything works from here on.
     fn heal(&mut self) {
         self.faults.next = Instant::NEVER;
+        self.faults.leaving.clear();
         self.cluster.errors.clear();
         self.trace.note(&[6], || "everything is mended".into());
         for (_, mend) in std::mem::take(&mut self.faults.mending) {
@@ -142,23 +161,23 @@ impl Net {
                     self.trace.note(&[8, node as u64], || format!("{topic}-{index} leads {node}"));
                 }
             }
-            Mend::Topic(topic, partitions) => {
+            Mend::Topic(topic, planned) => {
                 self.trace.note(&[9], || format!("{topic} is created again"));
-                self.cluster.create_topic(&topic, Some(partitions)).unwrap();
+                self.create_topic(&topic, planned);
             }
         }
     }
 
-    fn topics(&self) -> Vec<(String, i32)> {
+    pub(super) fn topics(&self) -> Vec<(String, i32)> {
         let topics = self.cluster.topics();
         topics.map(|topic| (topic.name.to_string(), topic.partitions.len() as i32)).collect()
     }
 
-    fn a_node(&mut self) -> i32 {
+    pub(super) fn a_node(&mut self) -> i32 {
         self.rng.i32(1..=self.cluster.brokers().len() as i32)
     }
 
-    fn a_partition(&mut self) -> Option<(String, i32)> {
+    pub(super) fn a_partition(&mut self) -> Option<(String, i32)> {
         let topics = self.topics();
         if topics.is_empty() {
             return None;
@@ -170,7 +189,7 @@ impl Net {
     fn fault(&mut self, now: Instant) {
         let weather = self.faults.weather;
         self.faults.foul_until = self.faults.end;
-        match self.rng.u32(0..16) {
+        match self.rng.u32(0..22) {
             0..=4 if weather.wires => self.wire_fault(now),
             5..=7 if weather.brokers => self.broker_fault(now),
             8..=10 if weather.leaders => self.leader_fault(now),
@@ -181,9 +200,16 @@ impl Net {
                     self.cut_all(node, now);
                 }
                 self.forget_orphans();
+                self.faults.archive.note_forget(&self.cluster);
                 self.cluster.forget_producers();
             }
             14 if weather.recreation => self.recreate(now),
+            15 if weather.limits => self.change_limit(),
+            16 if weather.growth => self.grow(),
+            17 if weather.clocks => self.set_clock(now),
+            18 | 19 if weather.leaders => self.let_leave(),
+            20 => self.leave_home(now),
+            21 if weather.errors => self.send_away(),
             _ => {}
         }
     }
@@ -269,10 +295,45 @@ impl Net {
         }
     }
 
+    /// The leader of a partition goes as soon as it has taken a batch.
+    fn let_leave(&mut self) {
+        let Some((topic, index)) = self.a_partition() else { return };
+        let lost = self.rng.bool();
+        self.trace.note(&[16, index as u64, lost.into()], || {
+            format!("{topic}-{index} will leave its leader, answer lost: {lost}")
+        });
+        self.faults.leaving.push((topic, index, lost));
+    }
+
+    /// A leader has taken these batches; true if its answer gets lost.
+    pub(super) fn leave(&mut self, node: i32, batches: &[(String, i32)]) -> bool {
+        let mut lost = false;
+        for (topic, index) in batches {
+            let leaving = |(name, at, _): &(String, i32, bool)| name == topic && at == index;
+            let Some(at) = self.faults.leaving.iter().position(leaving) else { continue };
+            let partition = self.cluster.topic(topic).and_then(|topic| topic.partition(*index));
+            if partition.is_none_or(|partition| partition.leader != node) {
+                continue;
+            }
+            lost |= self.faults.leaving.swap_remove(at).2;
+            let to = self.a_node();
+            self.trace.note(&[17, to as u64], || format!("{topic}-{index} leaves for {to}"));
+            self.cluster.set_leader(topic, *index, to).unwrap();
+        }
+        lost
+    }
+
+    /// A broker tells the client to start over.
+    fn send_away(&mut self) {
+        self.trace.note(&[22], || "the next one who asks is sent away".into());
+        self.cluster.push_errors(ApiKey::Metadata.code(), &[REBOOTSTRAP_REQUIRED]).unwrap();
+    }
+
     fn error_fault(&mut self) {
         let finally = self.faults.weather.final_errors && self.rng.u32(0..6) == 0;
         let of_sequence = self.rng.u32(0..4) == 0;
         let codes = match (finally, of_sequence) {
+            (true, _) if self.faults.guilty => &FINAL[..FINAL.len() - 1],
             (true, _) => FINAL,
             (false, true) => OF_SEQUENCE,
             (false, false) => RETRIABLE,
@@ -292,16 +353,5 @@ impl Net {
                 self.cluster.push_partition_errors(&topic, index, &codes).unwrap();
             }
         }
-    }
-
-    fn recreate(&mut self, now: Instant) {
-        let Some((topic, _)) = self.a_partition() else { return };
-        let partitions = self.cluster.topic(&topic).unwrap().partitions.len() as i32;
-        self.trace.note(&[15], || format!("{topic} is deleted"));
-        self.audit.learn(&self.cluster);
-        self.faults.archive.keep(&mut self.cluster, &topic);
-        self.cluster.delete_topic(&topic).unwrap();
-        let at = now.after(Duration::from_millis(self.rng.u64(0..200)));
-        self.faults.mending.push((at, Mend::Topic(topic, partitions)));
     }
 }

@@ -4,12 +4,13 @@
 //! that are complete go through the cluster, answers go back. What goes wrong is decided by
 //! `faults`.
 
-use super::audit::Audit;
-use super::faults::Faults;
+use super::audit::{Audit, Seen, refused};
+use super::faults::{Faults, REBOOTSTRAP_REQUIRED};
 use super::lies;
+use super::plan::{Ghost, Mode, Plan};
 use super::trace::Trace;
 use super::wire::{Connect, Cut, Wire};
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, VirtualTime};
 use crate::mock::cluster::{Cluster, Now, Reply};
 use crate::protocol::api::frame_len;
 use crate::protocol::{ApiKey, RequestHeader};
@@ -20,8 +21,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Broker n listens on this port plus n.
-pub(super) const FIRST_PORT: u16 = 9000;
+/// Broker n listens on this port plus n, until it moves.
+const FIRST_PORT: u16 = 9000;
+/// So far from one port of a broker's to the next one.
+const NEXT_HOME: u16 = 100;
+/// How often brokers move.
+const MOST_HOMES: u16 = 50;
 
 /// See the module's comment.
 pub(super) struct Net {
@@ -39,22 +44,26 @@ pub(super) struct Net {
     pub(super) room: usize,
     /// How many batches of a partition may be unanswered at once.
     pub(super) most_in_flight: usize,
-    clock: Clock,
+    /// How often the brokers have moved, and what they leave behind.
+    home: u16,
+    ghost: Option<Ghost>,
+    /// Batches that are refused for some of their records are remembered.
+    pub(super) keeps_refusals: bool,
+    pub(super) clock: Clock,
+    pub(super) time: Arc<VirtualTime>,
 }
 
 impl Net {
     pub(super) fn new(
-        mut cluster: Cluster,
-        faults: Faults,
+        cluster: Cluster,
+        plan: &Plan,
         rng: Rng,
         trace: Arc<Trace>,
-        clock: Clock,
+        time: Arc<VirtualTime>,
     ) -> Net {
-        let nodes: Vec<i32> = cluster.brokers().iter().map(|broker| broker.id).collect();
-        for node in nodes {
-            cluster.broker_mut(node).unwrap().port = FIRST_PORT + node as u16;
-        }
-        Net {
+        let clock = Clock::virtual_time(Arc::clone(&time));
+        let faults = Faults::new(plan, clock.now());
+        let mut net = Net {
             cluster,
             wires: BTreeMap::new(),
             orphans: Vec::new(),
@@ -62,10 +71,45 @@ impl Net {
             faults,
             audit: Audit::default(),
             trace,
-            latency_us: 50..500,
-            room: 1 << 20,
-            most_in_flight: usize::MAX,
+            latency_us: plan.latency_us / 2..plan.latency_us,
+            room: plan.room,
+            most_in_flight: match plan.mode {
+                Mode::Idempotent => 5,
+                Mode::Ordered => 1,
+                Mode::Unordered | Mode::Unacknowledged => usize::MAX,
+            },
+            home: 0,
+            ghost: plan.exodus,
+            keeps_refusals: plan.rejects && plan.guilty,
             clock,
+            time,
+        };
+        net.move_in();
+        net.create_topics(plan);
+        net
+    }
+
+    fn move_in(&mut self) {
+        for node in 1..=self.cluster.brokers().len() as i32 {
+            self.cluster.broker_mut(node).unwrap().port = self.port(node);
+        }
+    }
+
+    /// Where a broker listens by now.
+    pub(super) fn port(&self, node: i32) -> u16 {
+        FIRST_PORT + NEXT_HOME * self.home + node as u16
+    }
+
+    /// All brokers move elsewhere.
+    pub(super) fn leave_home(&mut self, now: Instant) {
+        if self.ghost.is_none() || self.home == MOST_HOMES {
+            return;
+        }
+        self.home += 1;
+        self.trace.note(&[23, self.home.into()], || format!("all brokers move: {}", self.home));
+        self.move_in();
+        for node in 1..=self.cluster.brokers().len() as i32 {
+            self.cut_all(node, now);
         }
     }
 
@@ -76,19 +120,25 @@ impl Net {
     /// A connection of the client's.
     pub(super) fn open(&mut self, id: usize, port: u16) {
         let now = self.clock.now();
-        let node = i32::from(port.saturating_sub(FIRST_PORT));
+        let place = port.saturating_sub(FIRST_PORT);
+        let (home, node) = (place / NEXT_HOME, i32::from(place % NEXT_HOME));
+        let ghost = self.ghost.filter(|_| home != self.home);
         let latency = self.latency();
         let up = self.cluster.broker(node).is_some_and(|broker| broker.behaviour.up);
-        let connect = if self.faults.loses_connects(&mut self.rng) {
-            Connect::Never
-        } else if up {
-            Connect::At(now.after(latency))
-        } else {
-            Connect::RefusedAt(now.after(latency))
+        let connect = match ghost {
+            _ if self.faults.loses_connects(&mut self.rng) => Connect::Never,
+            Some(Ghost::Vanished) => Connect::Never,
+            Some(Ghost::Refuses) => Connect::RefusedAt(now.after(latency)),
+            None if !up => Connect::RefusedAt(now.after(latency)),
+            Some(Ghost::Mute | Ghost::Stuck | Ghost::SendsAway) | None => {
+                Connect::At(now.after(latency))
+            }
         };
         self.trace
             .note(&[1, id as u64, node as u64], || format!("wire {id} to {node}: {connect:?}"));
-        self.wires.insert(id, Wire::new(node, connect, latency, self.room));
+        let mut wire = Wire::new(node, connect, latency, self.room);
+        wire.ghost = ghost;
+        self.wires.insert(id, wire);
     }
 
     /// The client closes a connection. What it wrote may be read all the same, and much later.
@@ -161,7 +211,10 @@ impl Net {
     /// Moves a wire's bytes; the broker takes whole frames for requests.
     fn move_wire(&mut self, id: Option<usize>, wire: &mut Wire, now: Instant) {
         let behaviour = self.cluster.broker(wire.node).map(|broker| broker.behaviour);
-        let reads = behaviour.is_some_and(|behaviour| behaviour.up && !behaviour.frozen);
+        let reads = match wire.ghost {
+            Some(ghost) => ghost != Ghost::Mute,
+            None => behaviour.is_some_and(|behaviour| behaviour.up && !behaviour.frozen),
+        };
         wire.step(now, reads);
         while reads
             && let Ok(Some(size)) = frame_len(&wire.up.arrived, usize::MAX)
@@ -172,23 +225,37 @@ impl Net {
         }
     }
 
+    /// What somebody says who is no broker of the cluster any more, if it is not what a broker
+    /// would.
+    fn haunt(&mut self, ghost: Ghost, key: i16, now: Instant) -> Option<Reply> {
+        let errors = self.cluster.errors.entry(ApiKey::Metadata.code()).or_default();
+        match ghost {
+            _ if key == ApiKey::ApiVersions.code() => None,
+            Ghost::SendsAway if key == ApiKey::Metadata.code() => {
+                errors.push_front(REBOOTSTRAP_REQUIRED);
+                None
+            }
+            Ghost::SendsAway => Some(Reply::Disconnect(now)),
+            Ghost::Refuses | Ghost::Vanished | Ghost::Mute | Ghost::Stuck => Some(Reply::Silence),
+        }
+    }
+
     fn request(&mut self, id: Option<usize>, wire: &mut Wire, frame: Bytes, now: Instant) {
         let (header, body) = RequestHeader::split(&frame).unwrap();
         let node = wire.node;
-        if header.api_key == ApiKey::Produce.code() {
-            let seen = self.audit.produce(&self.cluster, header.api_version, &body);
-            let partitions = seen.iter().map(|batch| (batch.topic.clone(), batch.partition));
-            wire.answers.push((Instant::NEVER, partitions.collect()));
-            for batch in seen {
-                let code = header.correlation_id as u64;
-                let numbers = [3, node as u64, code, batch.partition as u64, batch.crc.into()];
-                self.trace.note(&numbers, || {
-                    format!("broker {node} on {id:?}: produce #{} {batch:?}", header.correlation_id)
-                });
-            }
+        let seen = match header.api_key == ApiKey::Produce.code() {
+            true => self.see(id, wire, &header, &body),
+            false => Vec::new(),
+        };
+        // The brokers' clocks are right.
+        let at = Now { at: now, wall_ms: (now.0 / 1000) as i64 };
+        let haunted = wire.ghost.and_then(|ghost| self.haunt(ghost, header.api_key, now));
+        let is_broker = haunted.is_none();
+        let mut reply = haunted.unwrap_or_else(|| self.cluster.handle(node, &frame, at));
+        let batches: Vec<_> = seen.iter().map(Seen::partition).collect();
+        if is_broker && self.leave(node, &batches) {
+            reply = Reply::Disconnect(now);
         }
-        let at = Now { at: now, wall_ms: self.clock.wall_ms() };
-        let reply = self.cluster.handle(node, &frame, at);
         let fate = match &reply {
             Reply::Answer(..) => 1,
             Reply::Silence => 2,
@@ -200,23 +267,52 @@ impl Net {
             .note(&numbers, || format!("broker {node} on {id:?}: {header:?}: {}", told(&reply)));
         match reply {
             Reply::Answer(answer, not_before) => {
-                let answer = if self.faults.lies(&mut self.rng) {
-                    lies::twist(&header, answer, &mut self.rng, &self.trace)
-                } else {
-                    answer
-                };
-                if wire.is_whole() && !wire.left {
-                    let at = not_before.max(now).after(wire.latency);
-                    let at = wire.down.send(at, answer.to_vec());
-                    if header.api_key == ApiKey::Produce.code()
-                        && let Some((arrives, _)) = wire.answers.last_mut()
-                    {
-                        *arrives = at;
-                    }
+                if self.keeps_refusals && !seen.is_empty() {
+                    let refused = refused(header.api_version, &answer, seen);
+                    self.faults.archive.refused.extend(refused);
                 }
+                self.answer(wire, &header, answer, not_before.max(now));
             }
             Reply::Disconnect(at) => wire.cut(at.max(now), Cut::Close, true),
             Reply::Silence | Reply::Wait(_) => {}
+        }
+    }
+
+    /// Takes note of a Produce request's batches.
+    fn see(
+        &mut self,
+        id: Option<usize>,
+        wire: &mut Wire,
+        header: &RequestHeader,
+        body: &Bytes,
+    ) -> Vec<Seen> {
+        let node = wire.node;
+        let seen = self.audit.produce(&self.cluster, header.api_version, body);
+        let partitions = seen.iter().map(Seen::partition);
+        wire.answers.push((Instant::NEVER, partitions.collect()));
+        for batch in &seen {
+            let code = header.correlation_id as u64;
+            let numbers = [3, node as u64, code, batch.partition as u64, batch.crc.into()];
+            self.trace.note(&numbers, || {
+                format!("broker {node} on {id:?}: produce #{} {batch:?}", header.correlation_id)
+            });
+        }
+        seen
+    }
+
+    fn answer(&mut self, wire: &mut Wire, header: &RequestHeader, answer: Bytes, at: Instant) {
+        let answer = match self.faults.lies(&mut self.rng) {
+            true => lies::twist(header, answer, &mut self.rng, &self.trace),
+            false => answer,
+        };
+        if !wire.is_whole() || wire.left {
+            return;
+        }
+        let at = wire.down.send(at.after(wire.latency), answer.to_vec());
+        if header.api_key == ApiKey::Produce.code()
+            && let Some((arrives, _)) = wire.answers.last_mut()
+        {
+            *arrives = at;
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What was promised, held against what happened.
 //!
 //! Callers tell of each record before and after they hand it over; whoever takes deliveries tells
-//! of each outcome; at the end the brokers' logs are read. Nothing here asks the producer.
+//! of each outcome; at the end the brokers' logs are read (`judge`). Nothing here asks the
+//! producer.
 
-use super::archive::{Archive, Kept};
-use super::plan::{Mode, Plan, Ways};
+use super::plan::{Plan, Ways};
 use crate::clock::Instant;
 use crate::delivery::Delivery;
-use crate::error::{MAYBE_PERSISTED, status};
-use std::collections::{BTreeMap, HashMap};
+use crate::error::{Error, MAYBE_PERSISTED, status};
+use crate::record::ProducerRecord;
+use std::fmt;
 use std::time::Duration;
 
 /// How late an outcome may be decided.
@@ -16,6 +17,9 @@ const LATE: Duration = Duration::from_millis(20);
 
 /// A call for many records may have accepted one so long after it began.
 const LONGEST_CALL: Duration = Duration::from_millis(550);
+
+/// MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, INVALID_RECORD: brokers find fault with records.
+pub(super) const REFUSALS: [i32; 3] = [10, 32, 87];
 
 /// Where a record is, as far as its caller knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +32,54 @@ pub(super) enum Sent {
     Unclear,
 }
 
-/// A record that is about to be sent.
-pub(super) struct Call<'a> {
-    pub(super) topic: &'a str,
-    pub(super) caller: usize,
+/// Why no broker takes a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guilt {
+    /// Its topic is compacted, and it has no key.
+    NoKey,
+    /// Its timestamp is too far ahead.
+    Future,
+}
+
+impl Guilt {
+    /// What brokers say of it.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Guilt::NoKey => "a record without key in a compacted topic",
+            Guilt::Future => "a timestamp further ahead than",
+        }
+    }
+}
+
+/// A record before it has a number.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) topic: String,
+    pub(super) partition: Option<i32>,
+    pub(super) key: Option<Vec<u8>>,
+    /// Of the value, beside its number.
     pub(super) size: usize,
+    pub(super) timestamp_ms: Option<i64>,
+    /// 0: `delivery.timeout.ms`.
     pub(super) timeout_ms: u32,
+    pub(super) guilt: Option<Guilt>,
+}
+
+impl Draft {
+    /// The record, with its number and its value.
+    pub(super) fn record<'a>(&'a self, id: u64, value: &'a [u8]) -> ProducerRecord<'a> {
+        ProducerRecord {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: Some(value),
+            headers: &[],
+            timestamp_ms: self.timestamp_ms,
+            tag: id,
+            timeout_ms: self.timeout_ms,
+            as_is: false,
+        }
+    }
 }
 
 /// What became of a record.
@@ -46,16 +92,19 @@ pub(super) struct Outcome {
     pub(super) success: bool,
     pub(super) maybe: bool,
     pub(super) status: i32,
+    /// What a broker's refusal was told with; of no other failure.
+    pub(super) words: String,
 }
 
 /// A record and its fate.
-#[derive(Debug)]
 pub(super) struct Fate {
-    pub(super) topic: String,
+    pub(super) draft: Draft,
     pub(super) caller: usize,
     pub(super) value: Vec<u8>,
     pub(super) sent: Sent,
-    /// When the call began, or had accepted it.
+    /// When the call began.
+    pub(super) called: Instant,
+    /// The same, or when it had accepted the record.
     pub(super) since: Instant,
     /// How long after that it has its outcome.
     timeout: Duration,
@@ -64,9 +113,22 @@ pub(super) struct Fate {
     pub(super) outcome: Option<Outcome>,
 }
 
+impl fmt::Debug for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fate")
+            .field("draft", &self.draft)
+            .field("caller", &self.caller)
+            .field("sent", &self.sent)
+            .field("times", &(self.called, self.since, self.timeout))
+            .field("place", &self.place)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
+}
+
 /// See the module's comment.
 pub(super) struct Oracle {
-    plan: Plan,
+    pub(super) plan: Plan,
     pub(super) fates: Vec<Fate>,
     places: u64,
     pub(super) accepted: u64,
@@ -80,12 +142,27 @@ pub(super) struct Oracle {
 
 impl Outcome {
     pub(super) fn written(partition: i32, offset: i64) -> Outcome {
-        Outcome { partition: Some(partition), offset, success: true, maybe: false, status: 0 }
+        Outcome {
+            partition: Some(partition),
+            offset,
+            success: true,
+            maybe: false,
+            status: 0,
+            words: String::new(),
+        }
     }
 
-    pub(super) fn failed(partition: Option<i32>, status: i32, maybe: bool) -> Outcome {
-        Outcome { partition, offset: -1, success: false, maybe, status }
+    /// What a call returned.
+    pub(super) fn failed(partition: Option<i32>, error: &Error) -> Outcome {
+        let maybe = error.flags & MAYBE_PERSISTED != 0;
+        let words = words_of(error.status, || error.message.to_string());
+        Outcome { partition, offset: -1, success: false, maybe, status: error.status, words }
     }
+}
+
+/// Refusals of single records say why.
+fn words_of(status: i32, words: impl FnOnce() -> String) -> String {
+    if REFUSALS.contains(&status) { words() } else { String::new() }
 }
 
 impl Oracle {
@@ -103,21 +180,22 @@ impl Oracle {
     }
 
     /// A record that is about to be sent; its number.
-    pub(super) fn calls(&mut self, call: Call<'_>, now: Instant) -> u64 {
-        let Call { topic, caller, size, timeout_ms } = call;
-        let timeout = match timeout_ms {
+    pub(super) fn calls(&mut self, draft: &Draft, caller: usize, now: Instant) -> u64 {
+        let timeout = match draft.timeout_ms {
             0 => self.plan.delivery_timeout,
             ms => Duration::from_millis(ms.into()),
         };
         let id = self.fates.len() as u64;
         let mut value = id.to_be_bytes().to_vec();
         // What a wrong byte or another record's would not be.
-        value.extend((0..size as u64).map(|at| (id.wrapping_mul(31) ^ at.wrapping_mul(7)) as u8));
+        let size = draft.size as u64;
+        value.extend((0..size).map(|at| (id.wrapping_mul(31) ^ at.wrapping_mul(7)) as u8));
         self.fates.push(Fate {
-            topic: topic.into(),
+            draft: draft.clone(),
             caller,
             value,
             sent: Sent::Calling,
+            called: now,
             since: now,
             timeout,
             place: 0,
@@ -144,8 +222,9 @@ impl Oracle {
     }
 
     /// The outcome that a call returned.
-    pub(super) fn answered(&mut self, id: u64, outcome: Outcome) {
+    pub(super) fn answered(&mut self, id: u64, outcome: Outcome, now: Instant) {
         let fate = &mut self.fates[id as usize];
+        fate.since = now;
         if outcome.success {
             fate.sent = Sent::Accepted;
             self.accepted += 1;
@@ -166,12 +245,15 @@ impl Oracle {
                 -1 => -1,
                 base => base + at,
             };
+            let told =
+                || delivery.failure.as_ref().map(|failure| failure.message.to_string_lossy());
             let outcome = Outcome {
                 partition: Some(delivery.partition),
                 offset,
                 success,
                 maybe: delivery.flags & MAYBE_PERSISTED != 0,
                 status: delivery.status,
+                words: words_of(delivery.status, || told().unwrap_or_default().into_owned()),
             };
             if success == delivery.failure.is_some() {
                 return Err(format!("record {tag}: a failure without words, or the reverse"));
@@ -186,8 +268,9 @@ impl Oracle {
         let Some(fate) = self.fates.get_mut(id as usize) else {
             return Err(format!("an outcome for record {id}, which nobody sent"));
         };
-        if *fate.topic != *topic {
-            return Err(format!("record {id} of {} has an outcome in {topic}", fate.topic));
+        if *fate.draft.topic != *topic {
+            let of = &fate.draft.topic;
+            return Err(format!("record {id} of {of} has an outcome in {topic}"));
         }
         if let Some(first) = &fate.outcome {
             return Err(format!("record {id} has two outcomes: {first:?}, {got:?}"));
@@ -217,114 +300,5 @@ impl Oracle {
     pub(super) fn without_outcome(&self, ids: &[u64]) -> Vec<u64> {
         let none = |id: &&u64| self.fates[**id as usize].outcome.is_none();
         ids.iter().filter(none).copied().collect()
-    }
-
-    /// At the end: every outcome against the logs, and every log against the outcomes.
-    pub(super) fn judge(&self, archive: &Archive) -> Result<(), String> {
-        let mut places: HashMap<u64, Vec<(usize, i32, i64)>> = HashMap::default();
-        for ((topic, partition), incarnations) in &archive.logs {
-            for (incarnation, log) in incarnations.iter().enumerate() {
-                for kept in log {
-                    self.check_kept(topic, *partition, kept)?;
-                    places.entry(kept.id).or_default().push((incarnation, *partition, kept.offset));
-                }
-            }
-        }
-        for (id, fate) in (0..).zip(&self.fates) {
-            let found = places.get(&id).map_or(&[][..], Vec::as_slice);
-            self.check_fate(id, fate, found)?;
-        }
-        if matches!(self.plan.mode, Mode::Idempotent | Mode::Ordered) {
-            self.check_order(&places)?;
-        }
-        Ok(())
-    }
-
-    fn check_kept(&self, topic: &str, partition: i32, kept: &Kept) -> Result<(), String> {
-        let id = kept.id;
-        let here = format!("{topic}-{partition} at {}", kept.offset);
-        let Some(fate) = self.fates.get(id as usize) else {
-            return Err(format!("{here}: record {id}, which nobody sent"));
-        };
-        if *fate.topic != *topic {
-            return Err(format!("{here}: record {id} of {}", fate.topic));
-        }
-        if fate.value != kept.value {
-            return Err(format!("{here}: record {id} is damaged"));
-        }
-        if fate.sent == Sent::Refused {
-            return Err(format!("{here}: record {id}, which was refused"));
-        }
-        Ok(())
-    }
-
-    fn check_fate(&self, id: u64, fate: &Fate, found: &[(usize, i32, i64)]) -> Result<(), String> {
-        let all = format!("record {id}: {fate:?}, found at {found:?}");
-        if fate.sent == Sent::Calling {
-            return Err(format!("{all}: a call that never returned"));
-        }
-        let Some(outcome) = &fate.outcome else {
-            return match fate.sent {
-                Sent::Accepted if self.plan.ways != Ways::Nowhere => {
-                    Err(format!("{all}: accepted and no outcome"))
-                }
-                Sent::Accepted | Sent::Calling | Sent::Refused | Sent::Unclear => Ok(()),
-            };
-        };
-        if let Some(partition) = outcome.partition
-            && found.iter().any(|(_, other, _)| *other != partition)
-        {
-            return Err(format!("{all}: in another partition"));
-        }
-        if self.plan.mode == Mode::Unacknowledged {
-            return Ok(());
-        }
-        if outcome.success && found.is_empty() {
-            return Err(format!("{all}: acknowledged and lost"));
-        }
-        // A topic that was created again is another one.
-        let twice = found.windows(2).any(|pair| pair[0].0 == pair[1].0);
-        if twice && self.plan.mode == Mode::Idempotent && !self.plan.weather.amnesia {
-            return Err(format!("{all}: written more than once"));
-        }
-        let at_its_offset = |(_, _, offset): &(usize, i32, i64)| *offset == outcome.offset;
-        if outcome.success && outcome.offset >= 0 && !found.iter().any(at_its_offset) {
-            return Err(format!("{all}: acknowledged at another offset"));
-        }
-        if !outcome.success && !outcome.maybe && !found.is_empty() {
-            return Err(format!("{all}: said not to be written"));
-        }
-        Ok(())
-    }
-
-    /// What was acknowledged is there in the order in which it was accepted: its first copy.
-    fn check_order(&self, places: &HashMap<u64, Vec<(usize, i32, i64)>>) -> Result<(), String> {
-        let mut by_partition: BTreeMap<(&str, i32), Vec<u64>> = BTreeMap::new();
-        for (id, fate) in (0..).zip(&self.fates) {
-            if let Some(outcome) = fate.outcome.as_ref().filter(|outcome| outcome.success) {
-                let partition = outcome.partition.unwrap_or(-1);
-                by_partition.entry((&fate.topic, partition)).or_default().push(id);
-            }
-        }
-        let first = |id: &u64| places.get(id).and_then(|at| at.iter().min()).copied();
-        let in_order = |ids: &[u64]| {
-            ids.windows(2).find(|pair| first(&pair[0]) > first(&pair[1])).map(|pair| {
-                let (a, b) = (pair[0], pair[1]);
-                format!("records {a} at {:?} and {b} at {:?}: out of order", first(&a), first(&b))
-            })
-        };
-        for ids in by_partition.values() {
-            let callers = self.plan.callers + 2;
-            for caller in 0..callers {
-                let of_caller = |id: &&u64| self.fates[**id as usize].caller == caller;
-                let own: Vec<u64> = ids.iter().filter(of_caller).copied().collect();
-                in_order(&own).map_or(Ok(()), Err)?;
-            }
-            let mut placed: Vec<u64> =
-                ids.iter().filter(|id| self.fates[**id as usize].place > 0).copied().collect();
-            placed.sort_by_key(|id| self.fates[*id as usize].place);
-            in_order(&placed).map_or(Ok(()), Err)?;
-        }
-        Ok(())
     }
 }

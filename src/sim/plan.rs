@@ -40,6 +40,31 @@ pub(super) enum Ending {
     Early(Duration),
 }
 
+/// What stands at the addresses that brokers have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ghost {
+    /// Connections are refused.
+    Refuses,
+    /// Nobody answers them.
+    Vanished,
+    /// They come about, and nothing is said on them.
+    Mute,
+    /// Somebody who says hello and nothing else.
+    Stuck,
+    /// Somebody who says that the client has to start over.
+    SendsAway,
+}
+
+/// A topic as it is created.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlannedTopic {
+    pub(super) partitions: i32,
+    /// `max.message.bytes`; `None`: more than anybody sends.
+    pub(super) limit: Option<usize>,
+    /// It takes no record without a key.
+    pub(super) compacted: bool,
+}
+
 /// See the module's comment.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -47,8 +72,7 @@ pub(super) struct Plan {
     pub(super) ways: Ways,
     pub(super) ending: Ending,
     pub(super) brokers: i32,
-    /// Partitions of each topic.
-    pub(super) topics: Vec<i32>,
+    pub(super) topics: Vec<PlannedTopic>,
     pub(super) callers: usize,
     /// How long things go wrong.
     pub(super) chaos: Duration,
@@ -72,7 +96,16 @@ pub(super) struct Plan {
     pub(super) purges: bool,
     /// Some records have timeouts of their own.
     pub(super) timeouts: bool,
+    /// Some records are such as no broker takes.
+    pub(super) guilty: bool,
+    /// `reject.batch.on.record.error`.
+    pub(super) rejects: bool,
+    /// Now and then all brokers move elsewhere, and leave this.
+    pub(super) exodus: Option<Ghost>,
 }
+
+const GHOSTS: &[Ghost] =
+    &[Ghost::Refuses, Ghost::Vanished, Ghost::Mute, Ghost::Stuck, Ghost::SendsAway];
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -123,7 +156,7 @@ impl Plan {
             ways,
             ending,
             brokers: rng.i32(1..=4),
-            topics: (0..rng.usize(1..=2)).map(|_| rng.i32(1..=4)).collect(),
+            topics: (0..rng.usize(1..=2)).map(|_| topic(rng)).collect(),
             callers: rng.usize(1..=3),
             chaos: ms(rng.u64(500..4000)),
             weather: weather(rng),
@@ -153,12 +186,17 @@ impl Plan {
             latency_us: one_of(rng, latencies),
             purges: rng.u32(0..3) == 0,
             timeouts: rng.u32(0..3) == 0,
+            guilty: rng.u32(0..3) == 0,
+            rejects: rng.u32(0..4) == 0,
+            exodus: (rng.u32(0..6) == 0).then(|| one_of(rng, GHOSTS)),
         }
     }
 
     /// The producer's configuration.
     pub(super) fn config(&self) -> ProducerConfig {
-        let servers = (1..=self.brokers.min(2)).map(|node| format!("127.0.0.1:{}", 9000 + node));
+        let servers = (1..=self.brokers.min(2)).map(|node| format!("boot-{node}:9092"));
+        // The others have to be noticed without.
+        let trigger = if self.exodus == Some(Ghost::Stuck) { "800" } else { "300000" };
         let in_ms = |duration: Duration| duration.as_millis().to_string();
         let settings = [
             ("bootstrap.servers", servers.collect::<Vec<_>>().join(",")),
@@ -181,7 +219,9 @@ impl Plan {
             ("reconnect.backoff.max.ms", "200".into()),
             ("socket.connection.setup.timeout.ms", "300".into()),
             ("socket.connection.setup.timeout.max.ms", "600".into()),
+            ("reject.batch.on.record.error", self.rejects.to_string()),
             ("metadata.max.age.ms", "1500".into()),
+            ("metadata.recovery.rebootstrap.trigger.ms", trigger.into()),
             ("connections.max.idle.ms", "2500".into()),
         ];
         let mut config = ProducerConfig::new();
@@ -190,6 +230,19 @@ impl Plan {
         }
         config
     }
+}
+
+fn topic(rng: &mut Rng) -> PlannedTopic {
+    PlannedTopic {
+        partitions: rng.i32(1..=4),
+        limit: (rng.u32(0..5) == 0).then(|| a_limit(rng)),
+        compacted: rng.u32(0..6) == 0,
+    }
+}
+
+/// A `max.message.bytes` that some batches are larger than; not the smallest ones.
+pub(super) fn a_limit(rng: &mut Rng) -> usize {
+    one_of(rng, &[200, 400, 1000, 3000])
 }
 
 fn weather(rng: &mut Rng) -> Weather {
@@ -203,6 +256,9 @@ fn weather(rng: &mut Rng) -> Weather {
         lies: often(40),
         amnesia: often(20),
         recreation: often(15),
+        limits: often(30),
+        growth: often(25),
+        clocks: often(30),
         pause: if often(8) { Duration::ZERO } else { ms(one_of(rng, &[5, 20, 60, 200])) },
     }
 }

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Mutex;
 
 /// How many lines are kept: the last ones before a failure.
-const KEPT: usize = 4000;
+const KEPT: usize = 100_000;
 
 /// See the module's comment. Shared by all rooms of one run.
 pub(super) struct Trace {

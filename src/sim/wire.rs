@@ -1,6 +1,7 @@
 //! One connection: two pipes of bytes that take their time, and may be cut at any byte, stall, or
 //! lose what is in them.
 
+use super::plan::Ghost;
 use crate::clock::Instant;
 use std::collections::VecDeque;
 use std::io;
@@ -90,6 +91,8 @@ impl Pipe {
 pub(super) struct Wire {
     /// The broker at the other end.
     pub(super) node: i32,
+    /// What is there instead, where the broker has moved.
+    pub(super) ghost: Option<Ghost>,
     pub(super) connect: Connect,
     connected: bool,
     /// From the client to the broker.
@@ -117,6 +120,7 @@ impl Wire {
     pub(super) fn new(node: i32, connect: Connect, latency: Duration, room: usize) -> Wire {
         Wire {
             node,
+            ghost: None,
             connect,
             connected: false,
             up: Pipe::default(),

@@ -293,19 +293,31 @@ impl Selectable for SimSelector {
     }
 }
 
-/// Knows addresses; there are no names.
-#[derive(Default)]
-pub(super) struct SimResolver(Vec<Answer>);
+/// Knows addresses, and where the bootstrap servers are by now: `boot-N` is broker N.
+pub(super) struct SimResolver {
+    world: Arc<World>,
+    answers: Vec<Answer>,
+}
+
+impl SimResolver {
+    pub(super) fn new(world: &Arc<World>) -> SimResolver {
+        SimResolver { world: Arc::clone(world), answers: Vec::new() }
+    }
+}
 
 impl Resolver for SimResolver {
     fn resolve(&mut self, query: Query) {
-        let address = query.host.parse().map(|ip| vec![SocketAddr::new(ip, query.port)]);
-        let result = address.map_err(|_| format!("no address for {}", query.host));
-        self.0.push(Answer { ticket: query.ticket, result });
+        let Query { ticket, host, port } = query;
+        let address = match host.strip_prefix("boot-").and_then(|node| node.parse().ok()) {
+            Some(node) => Ok(SocketAddr::from(([127, 0, 0, 1], lock(&self.world.net).port(node)))),
+            None => host.parse().map(|ip| SocketAddr::new(ip, port)),
+        };
+        let result = address.map(|to| vec![to]).map_err(|_| format!("no address for {host}"));
+        self.answers.push(Answer { ticket, result });
     }
 
     fn answers(&mut self, answers: &mut Vec<Answer>) {
-        answers.append(&mut self.0);
+        answers.append(&mut self.answers);
     }
 }
 
