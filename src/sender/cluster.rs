@@ -128,8 +128,10 @@ impl<S: Selectable> Sender<S> {
         };
         if !self.parts.client.ready(node, now) {
             // The connection is being made; its end, good or bad, comes as an event.
-            if self.has_lost_all() {
-                self.ask_servers_too(now);
+            match self.from_whom {
+                Nodes::Brokers if self.is_lost(node) => self.ask_servers_too(now),
+                Nodes::All => self.prepare_servers(now),
+                Nodes::Brokers | Nodes::Bootstrap => {}
             }
             return;
         }
@@ -181,13 +183,13 @@ impl<S: Selectable> Sender<S> {
         }
     }
 
-    /// Whether every node was tried in vain, and none has answered since. One that is there but
-    /// does not answer fails slowly: another's backoff is over by then, and some node can be tried
-    /// at any time.
-    fn has_lost_all(&self) -> bool {
+    /// Whether there is little hope: nobody is connected, and this node, the best to ask, was tried
+    /// in vain before. Nodes that are there but say nothing fail slowly, and while there are records
+    /// for them one of them is always being connected to.
+    fn is_lost(&self, node: i32) -> bool {
         let client = &self.parts.client;
-        let lost = |node: &i32| !client.is_connected(*node) && client.last_error(*node).is_some();
-        client.nodes().iter().all(lost)
+        let connected = client.nodes().iter().any(|node| client.is_connected(*node));
+        !connected && client.last_error(node).is_some()
     }
 
     /// None of the brokers that the metadata names can be reached. They may all have moved: the
@@ -197,7 +199,20 @@ impl<S: Selectable> Sender<S> {
         if may && self.from_whom == Nodes::Brokers {
             self.from_whom = Nodes::All;
             self.follow_nodes();
+            self.prepare_servers(now);
             self.request_metadata(now);
+        }
+    }
+
+    /// Connects to the bootstrap servers where the brokers can't be reached. Who is asked for
+    /// metadata is rather one that is being connected to, and while there are records for brokers
+    /// that are gone, one of those always is.
+    fn prepare_servers(&mut self, now: Instant) {
+        if self.parts.metadata.snapshot().nodes.is_empty() {
+            return;
+        }
+        for (server, _, _) in bootstrap_nodes(&self.parts.settings) {
+            self.parts.client.ready(server, now);
         }
     }
 

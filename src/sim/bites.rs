@@ -61,5 +61,6 @@ finds! {
     an_earlier_deadline_untold: TellOnce;
     deadlines_by_the_wall_clock: WallClock;
     brokers_that_moved_away: StayWithBrokers;
+    brokers_that_never_answer: IgnoreTrigger;
     brokers_that_send_away: IgnoreSentAway;
 }

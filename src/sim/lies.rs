@@ -9,12 +9,7 @@ use fastrand::Rng;
 
 /// A metadata answer made wrong; any other as it is.
 pub(super) fn twist(header: &RequestHeader, frame: Bytes, rng: &mut Rng, trace: &Trace) -> Bytes {
-    let (key, version) = (ApiKey::Metadata, header.api_version);
-    if header.api_key != key.code() {
-        return frame;
-    }
-    let (_, body) = split_response(key, version, &frame.slice(4..)).unwrap();
-    let mut response = MetadataResponse::from_bytes(version, &body).unwrap();
+    let Some(mut response) = metadata_of(header, &frame) else { return frame };
     let brokers = response.brokers.len() as i32;
     let lie = rng.u64(0..6);
     for topic in &mut response.topics {
@@ -35,7 +30,24 @@ pub(super) fn twist(header: &RequestHeader, frame: Bytes, rng: &mut Rng, trace: 
         }
     }
     trace.note(&[5, lie], || format!("lie {lie}: {:?}", response.topics));
-    response_frame(&response, version, header.correlation_id).unwrap().into()
+    response_frame(&response, header.api_version, header.correlation_id).unwrap().into()
+}
+
+/// A metadata answer of somebody who knows of no brokers; any other as it is.
+pub(super) fn nobody(header: &RequestHeader, frame: Bytes) -> Bytes {
+    let Some(mut response) = metadata_of(header, &frame) else { return frame };
+    response.brokers.clear();
+    response.topics.clear();
+    response_frame(&response, header.api_version, header.correlation_id).unwrap().into()
+}
+
+fn metadata_of(header: &RequestHeader, frame: &Bytes) -> Option<MetadataResponse> {
+    let (key, version) = (ApiKey::Metadata, header.api_version);
+    if header.api_key != key.code() {
+        return None;
+    }
+    let (_, body) = split_response(key, version, &frame.slice(4..)).unwrap();
+    Some(MetadataResponse::from_bytes(version, &body).unwrap())
 }
 
 /// Another leader under an epoch that is no newer.

@@ -130,7 +130,7 @@ impl Net {
             Some(Ghost::Vanished) => Connect::Never,
             Some(Ghost::Refuses) => Connect::RefusedAt(now.after(latency)),
             None if !up => Connect::RefusedAt(now.after(latency)),
-            Some(Ghost::Mute | Ghost::Stuck | Ghost::SendsAway) | None => {
+            Some(Ghost::Mute | Ghost::Alone | Ghost::SendsAway) | None => {
                 Connect::At(now.after(latency))
             }
         };
@@ -235,8 +235,9 @@ impl Net {
                 errors.push_front(REBOOTSTRAP_REQUIRED);
                 None
             }
+            Ghost::Alone if key == ApiKey::Metadata.code() => None,
             Ghost::SendsAway => Some(Reply::Disconnect(now)),
-            Ghost::Refuses | Ghost::Vanished | Ghost::Mute | Ghost::Stuck => Some(Reply::Silence),
+            Ghost::Refuses | Ghost::Vanished | Ghost::Mute | Ghost::Alone => Some(Reply::Silence),
         }
     }
 
@@ -301,9 +302,12 @@ impl Net {
     }
 
     fn answer(&mut self, wire: &mut Wire, header: &RequestHeader, answer: Bytes, at: Instant) {
-        let answer = match self.faults.lies(&mut self.rng) {
-            true => lies::twist(header, answer, &mut self.rng, &self.trace),
-            false => answer,
+        let answer = match wire.ghost {
+            Some(Ghost::Alone) => lies::nobody(header, answer),
+            _ if self.faults.lies(&mut self.rng) => {
+                lies::twist(header, answer, &mut self.rng, &self.trace)
+            }
+            _ => answer,
         };
         if !wire.is_whole() || wire.left {
             return;

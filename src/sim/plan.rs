@@ -49,8 +49,8 @@ pub(super) enum Ghost {
     Vanished,
     /// They come about, and nothing is said on them.
     Mute,
-    /// Somebody who says hello and nothing else.
-    Stuck,
+    /// Somebody who knows of no brokers, and does nothing.
+    Alone,
     /// Somebody who says that the client has to start over.
     SendsAway,
 }
@@ -105,7 +105,7 @@ pub(super) struct Plan {
 }
 
 const GHOSTS: &[Ghost] =
-    &[Ghost::Refuses, Ghost::Vanished, Ghost::Mute, Ghost::Stuck, Ghost::SendsAway];
+    &[Ghost::Refuses, Ghost::Vanished, Ghost::Mute, Ghost::Alone, Ghost::SendsAway];
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -196,7 +196,7 @@ impl Plan {
     pub(super) fn config(&self) -> ProducerConfig {
         let servers = (1..=self.brokers.min(2)).map(|node| format!("boot-{node}:9092"));
         // The others have to be noticed without.
-        let trigger = if self.exodus == Some(Ghost::Stuck) { "800" } else { "300000" };
+        let trigger = if self.exodus == Some(Ghost::Alone) { "800" } else { "300000" };
         let in_ms = |duration: Duration| duration.as_millis().to_string();
         let settings = [
             ("bootstrap.servers", servers.collect::<Vec<_>>().join(",")),
