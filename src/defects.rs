@@ -62,6 +62,14 @@ pub(crate) enum Defect {
     IgnoreSentAway,
     /// Deadlines are looked at by the clock on the wall.
     WallClock,
+    /// A batch that is to be compressed is put into no queue.
+    ForgetQueued,
+    /// A batch that was compressed does not make its partition ready.
+    LosePacked,
+    /// What a batch was compressed to takes the place of whichever is the first by then.
+    PackByPlace,
+    /// A batch that was compressed goes before those that were not.
+    PackedFirst,
 }
 
 /// Whether this is broken.

@@ -5,12 +5,16 @@
 use kafka_producer::accumulator::append::{AppendContext, Appended};
 use kafka_producer::accumulator::batch::ProducerBatch;
 use kafka_producer::accumulator::buffer_pool::BufferPool;
+use kafka_producer::accumulator::compression::TopicCompression;
 use kafka_producer::accumulator::cuts::Cuts;
 use kafka_producer::accumulator::front::{Partition, Take};
 use kafka_producer::accumulator::inbox::{Inbox, Listed};
-use kafka_producer::clock::{Instant, Reading};
+use kafka_producer::accumulator::seal_queue::{SealQueue, SealTools};
+use kafka_producer::clock::{Clock, Instant, Reading};
+use kafka_producer::log::Logger;
+use kafka_producer::protocol::compression::Compression;
 use kafka_producer::record::ProducerRecord;
-use kafka_producer::sync::Wake;
+use kafka_producer::sync::{SystemHelpers, Wake};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -68,7 +72,13 @@ impl Wake for Nobody {
 
 /// Appends to the partitions in turn, with the network thread's part in between; the batches and
 /// the allocations of the second half, when everything has found its size.
-fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64, u64) {
+fn run(
+    partitions: u64,
+    value_len: usize,
+    batch_size: usize,
+    mute: bool,
+    how: Compression,
+) -> (u64, u64) {
     let context = AppendContext {
         pool: BufferPool::new(32 << 20, batch_size, Arc::new(Nobody)),
         inbox: Arc::new(Inbox::new(Arc::new(Nobody))),
@@ -78,9 +88,20 @@ fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64
         linger: LINGER,
     };
     let topic: Arc<str> = "topic".into();
+    let tools = SealTools {
+        clock: Clock::system(),
+        helpers: Arc::new(SystemHelpers),
+        threads: 1,
+        logger: Logger::none(),
+    };
+    let (pool, inbox) = (Arc::clone(&context.pool), Arc::clone(&context.inbox));
+    let queue = Arc::new(SealQueue::new(tools, pool, inbox));
+    let compression = (how != Compression::None)
+        .then(|| Arc::new(TopicCompression::new(how, Arc::clone(&queue))));
     let partition = |slot| {
         let slot = u32::try_from(slot).unwrap();
-        Arc::new(Partition::new(Arc::clone(&topic), 0, slot, false))
+        let partition = Partition::new(Arc::clone(&topic), 0, slot, false);
+        Arc::new(partition.compressed(compression.clone()))
     };
     let partitions: Vec<Arc<Partition>> = (0..partitions).map(partition).collect();
     let value = vec![b'v'; value_len];
@@ -109,6 +130,8 @@ fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64
         let appended = partitions[place].try_append(&context, &record, now).unwrap();
         assert!(matches!(appended, Appended::Done { .. }));
         if number % 2000 == 0 {
+            // As a caller that waits for memory.
+            while queue.help_once(Instant::NEVER) {}
             context.inbox.drain(&mut listed);
             let take = Take {
                 now: mono,
@@ -133,13 +156,16 @@ fn run(partitions: u64, value_len: usize, batch_size: usize, mute: bool) -> (u64
             }
         }
     }
-    (batches, ALLOCATIONS.get() - before)
+    let allocations = ALLOCATIONS.get() - before;
+    queue.close();
+    assert!(queue.wait(Instant::NEVER));
+    (batches, allocations)
 }
 
 #[test]
 fn a_full_batch_is_one_allocation() {
     for batch_size in [16 << 10, 128 << 10] {
-        let (batches, allocations) = run(1, 100, batch_size, false);
+        let (batches, allocations) = run(1, 100, batch_size, false, Compression::None);
         assert!(batches > 300, "{batches} of {batch_size} bytes");
         // Its body.
         assert!(allocations <= batches + 10, "{allocations} for {batches} batches");
@@ -149,7 +175,7 @@ fn a_full_batch_is_one_allocation() {
 #[test]
 fn a_batch_of_several_slabs_is_a_few() {
     // 40 partitions get a record each 40 us: small batches, ended by linger.
-    let (batches, allocations) = run(40, 1000, 128 << 10, false);
+    let (batches, allocations) = run(40, 1000, 128 << 10, false, Compression::None);
     assert!(batches > 2_000, "{batches}");
     // Its body, and the list of its slabs as it grows.
     assert!(allocations <= 4 * batches, "{allocations} for {batches} batches");
@@ -157,7 +183,16 @@ fn a_batch_of_several_slabs_is_a_few() {
 
 #[test]
 fn a_growing_batch_allocates_by_slab() {
-    let (batches, allocations) = run(1, 100, 16 << 10, true);
+    let (batches, allocations) = run(1, 100, 16 << 10, true, Compression::None);
     assert!(batches > 100, "{batches}");
     assert!(allocations <= 6 * batches, "{allocations} for {batches} batches");
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn a_compressed_batch_allocates_by_batch_too() {
+    let (batches, allocations) = run(4, 100, 16 << 10, false, Compression::Lz4);
+    assert!(batches > 30, "{batches}");
+    // Beside its body and its slabs: the list of pieces, that of what they became.
+    assert!(allocations <= 16 * batches, "{allocations} for {batches} batches");
 }

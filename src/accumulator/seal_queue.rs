@@ -23,6 +23,7 @@ use super::front::Partition;
 use super::inbox::Inbox;
 use super::seal::SealState;
 use crate::clock::{Clock, Instant};
+use crate::defects::{self, Defect};
 use crate::log::{Level, Logger};
 use crate::sync::prim::{Mutex, guard};
 use crate::sync::{Helpers, Signal};
@@ -178,7 +179,7 @@ impl SealQueue {
         let now = self.tools.clock.now();
         let start = {
             let mut state = guard(&self.state);
-            if state.closed {
+            if state.closed || defects::on(Defect::ForgetQueued) {
                 return true;
             }
             if state.jobs.is_empty() && state.working == 0 {
@@ -312,10 +313,11 @@ impl SealQueue {
         let shared = Arc::clone(&body);
         let claim = PackClaim { queue: self, partition: &job.partition, body: Some(body) };
         self.note(who);
+        let began = self.tools.clock.now();
         if who == Who::Helper {
             self.tools.helpers.at_work();
         }
-        let packed = self.pack(&shared, topic, bench);
+        let packed = self.pack(&shared, topic, bench, began);
         drop(shared);
         claim.install(packed);
     }
@@ -326,8 +328,8 @@ impl SealQueue {
         body: &BatchBody,
         topic: &TopicCompression,
         bench: &mut Workbench,
+        began: Instant,
     ) -> Option<Packed> {
-        let began = self.tools.clock.now();
         let took = || self.tools.clock.now().since(began);
         let packed = bench.pack(body, topic, &self.pool, took).unwrap_or_else(|error| {
             self.tools.logger.log(Level::Error, "accumulator", || {
@@ -358,7 +360,7 @@ impl SealQueue {
         let began = self.tools.clock.now();
         let mut bench = guard(&self.state).benches.pop().unwrap_or_default();
         self.note(Who::Network);
-        if let Some(packed) = self.pack(&batch.body, topic, &mut bench) {
+        if let Some(packed) = self.pack(&batch.body, topic, &mut bench, began) {
             match Arc::get_mut(&mut batch.body) {
                 Some(body) => drop(body.pack(packed)),
                 None => {

@@ -8,6 +8,8 @@
 //! per record), `end` (flush, purge, close), `plugs` (interceptors and serializers), `threads` (the
 //! two threads).
 
+#[cfg(test)]
+mod compressing;
 mod end;
 #[cfg(test)]
 mod panics;
@@ -158,8 +160,12 @@ impl Producer {
             logger.log(Level::Info, "config", || note.clone());
         }
         let log_queue = logs.as_ref().map(|(_, queue)| Arc::clone(queue));
-        let plugged =
-            threads::Plugged { partitioner: options.partitioner.take(), plugs: plugs.clone() };
+        let plugged = threads::Plugged {
+            partitioner: options.partitioner.take(),
+            plugs: plugs.clone(),
+            #[cfg(test)]
+            helpers: None,
+        };
         threads::start(settings, options.delivery, plugged, log_queue, signal, logger.clone())
             .inspect_err(|_| plugs.iter().for_each(|plugs| plugs.undo()))
     }

@@ -51,6 +51,9 @@ pub(crate) struct Outside<S: Selectable> {
 pub(super) struct Plugged {
     pub partitioner: Option<Arc<dyn Partitioner>>,
     pub plugs: Option<Arc<Plugs>>,
+    /// Where helper threads come from, in place of the system.
+    #[cfg(test)]
+    pub helpers: Option<Arc<dyn Helpers>>,
 }
 
 /// Makes what a producer consists of and starts its threads.
@@ -63,11 +66,14 @@ pub(super) fn start(
     logger: Logger,
 ) -> Result<Producer> {
     let selector = Selector::new().map_err(|error| no_resource("a poll descriptor", &error))?;
+    let helpers: Arc<dyn Helpers> = Arc::new(SystemHelpers);
+    #[cfg(test)]
+    let helpers = plugged.helpers.clone().unwrap_or(helpers);
     let outside = Outside {
         clock: Clock::system(),
         rng: Arc::new(Rng::system()),
         resolver: Box::new(SystemResolver::new(selector.waker())),
-        helpers: Arc::new(SystemHelpers),
+        helpers,
         selector,
     };
     let (producer, sender) = assemble(settings, mode, plugged, logs, signal, &logger, outside)?;
@@ -105,7 +111,7 @@ pub(super) fn assemble<S: Selectable>(
     logger: &Logger,
     outside: Outside<S>,
 ) -> Result<(Producer, Sender<S>)> {
-    let Plugged { partitioner, plugs } = plugged;
+    let Plugged { partitioner, plugs, .. } = plugged;
     let watch = plugs.as_ref().and_then(|plugs| plugs.watch());
     settings.delivery_keep_records |= watch.is_some();
     let Outside { clock, rng, selector, resolver, helpers } = outside;

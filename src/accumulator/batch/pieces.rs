@@ -10,7 +10,6 @@
 //! did, and for a while more than `buffer.memory` is charged.
 
 use super::{BatchBody, Chain, Sealing, Summed, Tags};
-use crate::accumulator::seal::SealState;
 use crate::accumulator::slab::{Slab, TagSlab};
 use crate::error::Result;
 use crate::protocol::compression::{Codec, Compression, Compressor};
@@ -45,18 +44,17 @@ struct Material {
 impl BatchBody {
     /// Cuts a batch. `piece_of` says for each record, by its place and its bytes, into which piece
     /// it goes; pieces are numbered from 0, and one without records is left out. The batch itself
-    /// if somebody else has it at this moment, other than to compress it. Pieces are compressed as
-    /// `how` says.
+    /// if somebody else has it at this moment, unless the topic is compressed: then it may be
+    /// somebody who compresses it. Pieces are compressed as `how` says.
     pub fn cut(
         body: Arc<BatchBody>,
         how: Compression,
         piece_of: impl FnMut(usize, usize) -> usize,
     ) -> Result<Vec<Piece>, Arc<BatchBody>> {
-        let is_packed = body.seal_state() == SealState::Packing;
         let body = match Arc::try_unwrap(body) {
             Ok(body) => body,
-            // Who compresses it will find it gone, however long that takes.
-            Err(shared) if is_packed => {
+            // Who compresses it will find it gone, however long that takes: deadlines don't wait.
+            Err(shared) if how != Compression::None => {
                 return match shared.materials(how, piece_of) {
                     Ok(materials) => Ok(shared.copy(materials)),
                     Err(_) => Err(shared),

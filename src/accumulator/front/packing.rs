@@ -2,11 +2,12 @@
 //! place. Under the front's lock; the work itself is done without it.
 
 use super::{Listing, Partition};
-use crate::accumulator::batch::BatchBody;
+use crate::accumulator::batch::{BatchBody, ProducerBatch};
 use crate::accumulator::buffer_pool::BufferPool;
 use crate::accumulator::compression::Packed;
 use crate::accumulator::inbox::Inbox;
 use crate::accumulator::seal::SealState;
+use crate::defects::{self, Defect};
 use std::sync::Arc;
 
 impl Partition {
@@ -35,17 +36,25 @@ impl Partition {
         inbox: &Inbox,
     ) {
         let mut front = self.front.lock();
-        let place = front.closed.iter_mut().find(|batch| Arc::ptr_eq(&batch.body, &body));
+        let is_it = |batch: &ProducerBatch| {
+            Arc::ptr_eq(&batch.body, &body) || defects::on(Defect::PackByPlace)
+        };
+        let place = front.closed.iter().position(is_it);
         // From here on the front has the only reference.
         drop(body);
         let mut freed = None;
         let mut lost = packed;
-        if let Some(body) = place.and_then(|batch| Arc::get_mut(&mut batch.body))
-            && body.seal_state() == SealState::Packing
+        let batch = place.and_then(|place| front.closed.get_mut(place));
+        if let Some(body) = batch.and_then(|batch| Arc::get_mut(&mut batch.body))
+            && (body.seal_state() == SealState::Packing || defects::on(Defect::PackByPlace))
         {
             freed = lost.take().map(|packed| body.pack(packed));
         }
+        if let Some(place) = place.filter(|_| defects::on(Defect::PackedFirst)) {
+            front.closed.swap(0, place);
+        }
         let ready = front.closed.front().is_some_and(|head| head.body.seal_state().is_over());
+        let ready = ready && !defects::on(Defect::LosePacked);
         let listed = ready && front.list(self, inbox, Listing::Ready, Inbox::NOW);
         let told = front.unlock() && inbox.push(self, Inbox::NOW);
         if listed || told {
