@@ -63,4 +63,8 @@ finds! {
     brokers_that_moved_away: StayWithBrokers;
     brokers_that_never_answer: IgnoreTrigger;
     brokers_that_send_away: IgnoreSentAway;
+    a_batch_nobody_compresses: ForgetQueued;
+    a_compressed_batch_nobody_hears_of: LosePacked;
+    a_result_in_another_batch_s_place: PackByPlace;
+    a_compressed_batch_that_overtakes: PackedFirst;
 }

@@ -239,6 +239,7 @@ impl Oracle {
 
     /// A delivery came.
     pub(super) fn delivered(&mut self, delivery: &Delivery, now: Instant) -> Result<(), String> {
+        self.check_records(delivery)?;
         for (tag, at) in delivery.tags().iter().zip(0..) {
             let success = delivery.status == status::OK;
             let offset = match delivery.base_offset {
@@ -261,6 +262,21 @@ impl Oracle {
             self.outcome(*tag, &delivery.topic, outcome, now)?;
         }
         Ok(())
+    }
+
+    /// Records that failed come back whole.
+    fn check_records(&self, delivery: &Delivery) -> Result<(), String> {
+        if delivery.records().is_none() {
+            let failed = delivery.failure.is_some();
+            return if failed { Err("failed records without records".into()) } else { Ok(()) };
+        }
+        let mut space = Vec::new();
+        let values = delivery.remains.walk(&mut space).map(|record| record.value);
+        let fates = delivery.tags().iter().map(|id| self.fates.get(*id as usize));
+        match values.eq(fates.map(|fate| fate.map(|fate| fate.value.as_slice()))) {
+            true => Ok(()),
+            false => Err(format!("records {:?} come back as others", delivery.tags())),
+        }
     }
 
     fn outcome(&mut self, id: u64, topic: &str, got: Outcome, now: Instant) -> Result<(), String> {

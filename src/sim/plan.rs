@@ -1,5 +1,6 @@
 //! What a seed decides before anything happens: configuration, cluster, callers, weather, end.
 
+use super::caller::topic_name;
 use super::faults::Weather;
 use crate::config::ProducerConfig;
 use fastrand::Rng;
@@ -102,10 +103,16 @@ pub(super) struct Plan {
     pub(super) rejects: bool,
     /// Now and then all brokers move elsewhere, and leave this.
     pub(super) exodus: Option<Ghost>,
+    /// How each topic is compressed.
+    pub(super) compression: Vec<&'static str>,
 }
 
 const GHOSTS: &[Ghost] =
     &[Ghost::Refuses, Ghost::Vanished, Ghost::Mute, Ghost::Alone, Ghost::SendsAway];
+
+/// Half of the topics are not compressed.
+const CODECS: &[&str] =
+    &["none", "none", "none", "none", "none", "lz4", "lz4", "zstd", "gzip", "snappy"];
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -189,7 +196,13 @@ impl Plan {
             guilty: rng.u32(0..3) == 0,
             rejects: rng.u32(0..4) == 0,
             exodus: (rng.u32(0..6) == 0).then(|| one_of(rng, GHOSTS)),
+            compression: [0, 1].map(|_| one_of(rng, CODECS)).to_vec(),
         }
+    }
+
+    /// Whether anything is compressed.
+    pub(super) fn compresses(&self) -> bool {
+        self.compression.iter().any(|codec| *codec != "none")
     }
 
     /// The producer's configuration.
@@ -228,6 +241,11 @@ impl Plan {
         for (key, value) in settings {
             config.set(key, &value).unwrap();
         }
+        for (number, codec) in self.compression.iter().enumerate() {
+            let key = format!("topic.{}.compression.type", topic_name(number));
+            config.set(&key, codec).unwrap();
+        }
+        config.set("compression.threads", "2").unwrap();
         config
     }
 }
