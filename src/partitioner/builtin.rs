@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_longer_queue_gets_fewer_runs_in_proportion() {
         for (queues, shares) in
-            [(vec![0, 7, 5], vec![4, 1, 3]), (vec![9, 0, 7, 4, 5], vec![1, 6, 3, 6, 5])]
+            [(vec![0, 0, 11, 9], vec![4, 4, 1, 3]), (vec![13, 0, 11, 0, 9], vec![1, 6, 3, 6, 5])]
         {
             let rounds = 100;
             let total: usize = shares.iter().sum();
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn many_partitions_share_as_few_do() {
-        let queues = Lengths((0..1000).map(|partition| partition % 2 * 5).collect());
+        let queues = Lengths((0..1000).map(|partition| partition % 2 * 9).collect());
         let got = runs(&cache(1), &queues, 15_000);
         let (even, odd): (Vec<usize>, Vec<usize>) = (
             got.iter().step_by(2).copied().collect(),

@@ -29,10 +29,13 @@ pub trait Survey {
     fn is_slow(&self, node: i32) -> bool;
 }
 
-/// Queues of which none is longer than this times the shortest, and so many batches, are alike.
+/// Queues are measured by one that is longer than a third of them: a broker that happens to be the
+/// first to be served makes no slow ones of the others.
+const SHORTER: usize = 3;
+/// What is no longer than this times that one, and so many batches, is alike.
 const ALIKE_TIMES: f64 = 2.0;
-const ALIKE_BATCHES: f64 = 4.0;
-/// What is longer counts in batches; where the shortest is this long, in twos, and so on.
+const ALIKE_BATCHES: f64 = 8.0;
+/// What is longer counts in batches; where that one is this long, in twos, and so on.
 const COARSER: f64 = 4.0;
 /// So much of what is new counts when queues are looked at.
 const NEWS: f64 = 1.0 / 16.0;
@@ -79,9 +82,11 @@ pub fn shares(topic: &TopicMetadata, places: &[Place], queues: &Queues, shares: 
     let near = |at: usize| takes(at) && place(at).near;
     let fits: &dyn Fn(usize) -> bool = if any(&near) { &near } else { takes };
     let among = || (0..count).filter(|at| fits(*at));
-    let shortest = among().map(|at| queues.of(at)).fold(f64::INFINITY, f64::min);
-    let alike = shortest * ALIKE_TIMES + ALIKE_BATCHES;
-    let unit = 1.0 + shortest / COARSER;
+    shares.clear();
+    shares.extend(among().map(|at| queues.of(at)));
+    shares.sort_unstable_by(f64::total_cmp);
+    let usual = shares.get(shares.len() / SHORTER).copied().unwrap_or_default();
+    let (alike, unit) = (usual * ALIKE_TIMES + ALIKE_BATCHES, 1.0 + usual / COARSER);
     let excess = |at: usize| (queues.of(at) - alike).max(0.0) / unit;
     let longest = among().map(excess).fold(0.0, f64::max);
     shares.clear();
@@ -131,19 +136,20 @@ mod tests {
     /// here with what is alike on top.
     #[test]
     fn shares_are_the_longest_queue_plus_one_minus_one_s_own() {
-        assert_eq!(of(&[1, 1, 1, 1], &queued(&[0, 4, 7, 5])), [4.0, 4.0, 1.0, 3.0]);
-        assert_eq!(of(&[1; 5], &queued(&[9, 0, 7, 4, 5])), [1.0, 6.0, 3.0, 6.0, 5.0]);
+        assert_eq!(of(&[1, 1, 1, 1], &queued(&[0, 0, 11, 9])), [4.0, 4.0, 1.0, 3.0]);
+        assert_eq!(of(&[1; 5], &queued(&[13, 0, 11, 0, 9])), [1.0, 6.0, 3.0, 6.0, 5.0]);
         assert_eq!(of(&[1, 1], &queued(&[7, 7])), [1.0, 1.0]);
         assert_eq!(of(&[1], &queued(&[9])), [1.0]);
-        assert_eq!(of(&[1, 1], &queued(&[0, u32::MAX])), [4_294_967_292.0, 1.0]);
+        assert_eq!(of(&[1, 1], &queued(&[0, u32::MAX])), [4_294_967_288.0, 1.0]);
         assert_eq!(of(&[1, 2], &[]), [1.0, 1.0], "nothing is known");
     }
 
     #[test]
     fn queues_that_are_alike_get_the_same() {
-        assert_eq!(of(&[1, 1, 1], &queued(&[0, 1, 4])), [1.0, 1.0, 1.0]);
+        assert_eq!(of(&[1, 1, 1], &queued(&[0, 1, 8])), [1.0, 1.0, 1.0]);
         assert_eq!(of(&[1, 1, 1], &queued(&[100, 105, 200])), [1.0, 1.0, 1.0]);
-        assert_eq!(of(&[1, 1, 1], &queued(&[100, 105, 256])), [3.0, 3.0, 1.0]);
+        assert_eq!(of(&[1, 1, 1], &queued(&[0, 90, 95])), [1.0, 1.0, 1.0], "who is served first");
+        assert_eq!(of(&[1, 1, 1], &queued(&[100, 100, 260])), [3.0, 3.0, 1.0]);
     }
 
     #[test]
@@ -162,8 +168,10 @@ mod tests {
         for _ in 0..100 {
             after(&[0, 12]);
         }
-        assert!(after(&[0, 12])[0] > 8.9, "12, less 4 that are alike, and 1");
-        assert_eq!(after(&[0, 12, 13])[2], 1.0, "a new one is taken as it is");
+        assert!(after(&[0, 12])[0] > 4.9, "12, less 8 that are alike, and 1");
+        let with_a_new_one = after(&[0, 12, 40]);
+        assert_eq!(with_a_new_one[2], 1.0, "which is taken as it is");
+        assert!(with_a_new_one[0] > 2.9, "40, less twice 12 and 8, by 4, and 1");
         for _ in 0..100 {
             after(&[0, 0, 0]);
         }
@@ -172,13 +180,13 @@ mod tests {
 
     #[test]
     fn the_slow_get_nothing_unless_all_are() {
-        let mut places = queued(&[9, 6, 0]);
+        let mut places = queued(&[20, 10, 0]);
         places[0].slow = true;
         assert_eq!(of(&[1, 2, 3], &places), [0.0, 1.0, 3.0], "nor does their queue count");
         places[1].slow = true;
         assert_eq!(of(&[1, 2, 3], &places), [0.0, 0.0, 1.0]);
         places[2].slow = true;
-        assert_eq!(of(&[1, 2, 3], &places), [1.0, 4.0, 6.0]);
+        assert_eq!(of(&[1, 2, 3], &places), [1.0, 1.0, 1.0]);
         assert_eq!(of(&[-1, 2, 3], &places), [0.0, 1.0, 3.0]);
         assert_eq!(of(&[-1, -1, -1], &queued(&[0, 0, 0])), [1.0, 1.0, 1.0]);
     }
@@ -189,7 +197,7 @@ mod tests {
         places[0].near = true;
         assert_eq!(of(&[1, 2, 3], &places), [1.0, 0.0, 0.0]);
         places[1].near = true;
-        assert_eq!(of(&[1, 2, 3], &places), [1.0, 6.0, 0.0]);
+        assert_eq!(of(&[1, 2, 3], &places), [1.0, 2.0, 0.0]);
         assert_eq!(of(&[-1, 2, 3], &places), [0.0, 1.0, 0.0], "one without a leader is none");
         places[1].slow = true;
         assert_eq!(of(&[1, 2, 3], &places), [1.0, 0.0, 0.0]);

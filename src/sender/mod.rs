@@ -97,6 +97,8 @@ pub struct Sender<S: Selectable> {
     /// When to give spare memory back to the system.
     trim_at: Instant,
     next_token: u64,
+    /// How often nodes were drained.
+    passes: usize,
     closing: bool,
     // Kept between passes so that they keep their memory.
     inbox: Vec<Listed>,
@@ -132,6 +134,7 @@ impl<S: Selectable> Sender<S> {
             metadata_wanted_since: None,
             trim_at: Instant::NEVER,
             next_token: 1,
+            passes: 0,
             closing: false,
             inbox: Vec::new(),
             expiries: Vec::new(),
@@ -274,8 +277,11 @@ impl<S: Selectable> Sender<S> {
     fn send_ready(&mut self, now: Instant) {
         let mut nodes = std::mem::take(&mut self.nodes);
         self.backs.ready_nodes(&mut nodes);
-        // Whose turn comes first must not depend on a hash.
+        // Whose turn comes first must not depend on a hash, nor be the same one's for ever.
         nodes.sort_unstable();
+        self.passes = self.passes.wrapping_add(1);
+        let first = self.passes % nodes.len().max(1);
+        nodes.rotate_left(first);
         for node in nodes.drain(..) {
             while node != NO_LEADER
                 && self.parts.client.ready(node, now)
