@@ -4,10 +4,10 @@
 //! (`plan`). The main thread plays the network thread and runs the real sender over wires that take
 //! their time and break (`net`, `wire`, `faults`, `topics`, `lies`); callers (`caller`, `batches`),
 //! the callback thread, the poller (`reader`) and helpers that compress are threads that run one at
-//! a time (`baton`), so that what blocks in a producer blocks here too, unchanged, and two runs of a
-//! seed are the same to the last event (`trace`). `world` moves the clock. The `oracle` holds every
-//! outcome against every log (`judge`, `archive`), the `audit` every batch on the wire against those
-//! before it.
+//! a time (`baton`), so that what blocks in a producer blocks here too, unchanged, and two runs of
+//! a seed are the same to the last event (`trace`). `world` moves the clock. The `oracle` holds
+//! every outcome against every log (`judge`, `archive`), the `audit` every batch on the wire
+//! against those before it.
 //!
 //! `cargo test --release sim` runs the seeds from `SIM_FIRST` (1) on, `SIM_SEEDS` of them; with
 //! `SIM_SEEDS=0` it runs until it is stopped. A seed that fails is run again with its trace

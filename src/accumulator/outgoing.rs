@@ -242,7 +242,7 @@ impl Outgoing {
     /// left, then they. The batch itself if somebody reads it at this moment.
     pub fn without(
         self,
-        dead: Box<[u32]>,
+        dead: &[u32],
         cuts: &Cuts,
     ) -> Result<[Option<Outgoing>; 2], Box<Outgoing>> {
         let is_dead = |place| dead.binary_search(&to_place(place)).is_ok();

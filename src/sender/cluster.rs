@@ -184,8 +184,8 @@ impl<S: Selectable> Sender<S> {
     }
 
     /// Whether there is little hope: nobody is connected, and this node, the best to ask, was tried
-    /// in vain before. Nodes that are there but say nothing fail slowly, and while there are records
-    /// for them one of them is always being connected to.
+    /// in vain before. Nodes that are there but say nothing fail slowly, and while there are
+    /// records for them one of them is always being connected to.
     fn is_lost(&self, node: i32) -> bool {
         let client = &self.parts.client;
         let connected = client.nodes().iter().any(|node| client.is_connected(*node));

@@ -114,7 +114,7 @@ fn part(
         expired.push(batch.part(dead, cuts));
         return Some(batch);
     }
-    match batch.without(dead, cuts) {
+    match batch.without(&dead, cuts) {
         Ok([rest, dead]) => {
             expired.extend(dead);
             rest
