@@ -53,6 +53,14 @@ impl Stuck {
     }
 }
 
+/// On a busy machine the callback may still have what close gave it when that returns.
+fn handed_over(producer: &Producer, closed: kafka_producer::error::Result<()>) {
+    if let Err(error) = closed {
+        assert_eq!(error.status, status::TIMED_OUT, "{error}");
+        producer.close(LONG).1.unwrap();
+    }
+}
+
 /// Both calls, each in a state of its own, within their timeouts.
 fn ends_in_time(make: impl Fn() -> Stuck) {
     quick_enough("flush", || {
@@ -68,7 +76,7 @@ fn ends_in_time(make: impl Fn() -> Stuck) {
     quick_enough("close", || {
         let stuck = make();
         let ((aborted, closed), took) = timed(|| stuck.producer.close(Timeout::After(TIMEOUT)));
-        closed.unwrap();
+        handed_over(&stuck.producer, closed);
         assert_eq!(aborted, stuck.pending);
         assert_settled_but_memory(&stuck.producer);
         let outcomes = stuck.outcomes.get();
@@ -80,7 +88,7 @@ fn ends_in_time(make: impl Fn() -> Stuck) {
         let stuck = make();
         let ((aborted, closed), took) =
             timed(|| stuck.producer.close(Timeout::After(Duration::ZERO)));
-        closed.unwrap();
+        handed_over(&stuck.producer, closed);
         assert_eq!(aborted, stuck.pending);
         took
     });
@@ -255,7 +263,7 @@ fn a_sender_waits_for_memory() {
             });
             eventually("memory is used up", || sent.load(Ordering::Acquire) >= 2);
             let ((aborted, closed), took) = timed(|| producer.close(Timeout::After(TIMEOUT)));
-            closed.unwrap();
+            handed_over(&producer, closed);
             assert_eq!(waits.join().unwrap(), status::CLOSED);
             assert_eq!(aborted, sent.load(Ordering::Acquire));
             took
@@ -391,7 +399,7 @@ fn close_tells_the_written_from_the_queued() {
     stuck.producer.flush(Timeout::After(TIMEOUT)).unwrap_err();
     stuck.producer.send(&other).unwrap();
     let (aborted, closed) = stuck.producer.close(Timeout::After(TIMEOUT));
-    closed.unwrap();
+    handed_over(&stuck.producer, closed);
     assert_eq!(aborted, 3);
     let maybe = |tag| stuck.outcomes.of(tag).flags & MAYBE_PERSISTED != 0;
     assert!(maybe(10) && maybe(11), "in flight");
