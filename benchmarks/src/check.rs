@@ -41,9 +41,9 @@ impl Header {
         }
     }
 
-    /// Whether the records are compressed.
-    pub fn is_compressed(&self) -> bool {
-        self.attributes & 7 != 0
+    /// The codec of the records; 0: they are not compressed.
+    pub fn codec(&self) -> usize {
+        usize::try_from(self.attributes & 7).unwrap_or(0)
     }
 
     /// What is wrong with this batch, whose records are these bytes.
@@ -57,7 +57,7 @@ impl Header {
         let covered = self.bytes.get(COVERED..).unwrap_or_default();
         expect("the checksum", self.crc.into(), crc32c(&[covered, records]).into())?;
         expect("the last offset delta", self.last_offset_delta.into(), i64::from(self.count) - 1)?;
-        if self.is_compressed() {
+        if self.codec() != 0 {
             return Ok(());
         }
         let mut reader = Reader { left: records };

@@ -171,8 +171,11 @@ impl<'a> Connection<'a> {
         self.reader.exact(&mut header)?;
         let header = check::Header::read(&header);
         got.batches += 1;
-        got.compressed += u64::from(header.is_compressed());
-        got.records += u64::try_from(header.count).unwrap_or(0);
+        let records = u64::try_from(header.count).unwrap_or(0);
+        got.records += records;
+        if let Some(with_codec) = got.codecs.get_mut(header.codec()) {
+            *with_codec += records;
+        }
         got.bytes += u64::try_from(length).unwrap_or(0);
         let Some((sequences, room)) = &mut self.check else {
             self.reader.skip(rest)?;

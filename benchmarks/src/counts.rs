@@ -2,14 +2,17 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
+/// As many as the bits of a batch that name one can tell apart.
+pub const CODECS: usize = 8;
+
 /// Counters, shared by the connections' threads.
 pub struct Counts {
     /// The next offset of each partition, whatever the topic.
     ends: Vec<AtomicI64>,
     requests: AtomicU64,
     batches: AtomicU64,
-    compressed: AtomicU64,
     records: AtomicU64,
+    codecs: [AtomicU64; CODECS],
     bytes: AtomicU64,
     invalid: AtomicU64,
     producers: AtomicI64,
@@ -20,10 +23,10 @@ pub struct Counts {
 pub struct Request {
     /// Batches.
     pub batches: u64,
-    /// Those of them that are compressed.
-    pub compressed: u64,
     /// Records, as the batches' headers say.
     pub records: u64,
+    /// The records by their batches' codecs, as Kafka numbers them.
+    pub codecs: [u64; CODECS],
     /// Bytes of batches, headers included.
     pub bytes: u64,
 }
@@ -35,8 +38,8 @@ impl Counts {
             ends: (0..partitions).map(|_| AtomicI64::new(0)).collect(),
             requests: AtomicU64::new(0),
             batches: AtomicU64::new(0),
-            compressed: AtomicU64::new(0),
             records: AtomicU64::new(0),
+            codecs: Default::default(),
             bytes: AtomicU64::new(0),
             invalid: AtomicU64::new(0),
             producers: AtomicI64::new(0),
@@ -59,8 +62,10 @@ impl Counts {
     pub fn add(&self, request: &Request) {
         self.requests.fetch_add(1, Relaxed);
         self.batches.fetch_add(request.batches, Relaxed);
-        self.compressed.fetch_add(request.compressed, Relaxed);
         self.records.fetch_add(request.records, Relaxed);
+        for (all, records) in self.codecs.iter().zip(request.codecs) {
+            all.fetch_add(records, Relaxed);
+        }
         self.bytes.fetch_add(request.bytes, Relaxed);
     }
 
@@ -81,12 +86,12 @@ impl Counts {
 
     /// All of it, for the harness.
     pub fn json(&self) -> String {
+        let codecs: Vec<u64> = self.codecs.iter().map(|records| records.load(Relaxed)).collect();
         format!(
-            "{{\"requests\":{},\"batches\":{},\"compressed\":{},\"records\":{},\"bytes\":{},\
+            "{{\"requests\":{},\"batches\":{},\"records\":{},\"codecs\":{codecs:?},\"bytes\":{},\
              \"invalid\":{}}}",
             self.requests.load(Relaxed),
             self.batches.load(Relaxed),
-            self.compressed.load(Relaxed),
             self.records.load(Relaxed),
             self.bytes.load(Relaxed),
             self.invalid.load(Relaxed)

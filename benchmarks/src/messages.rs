@@ -13,12 +13,14 @@ pub const API_VERSIONS: i16 = 18;
 /// InitProducerId.
 pub const INIT_PRODUCER_ID: i16 = 22;
 
-/// What is announced: key, lowest and highest version. Fetch is never answered, but librdkafka
-/// compresses with zstd only if a broker announces version 10 of it.
+/// What is announced: key, lowest and highest version. Fetch and FindCoordinator are never
+/// answered, but librdkafka compresses with zstd only if a broker announces version 10 of the one,
+/// with LZ4 only if it announces version 0 of the other.
 const APIS: &[(i16, i16, i16)] = &[
     (PRODUCE, 3, 13),
     (1, 4, 12),
     (METADATA, 0, 13),
+    (10, 0, 6),
     (API_VERSIONS, 0, 4),
     (INIT_PRODUCER_ID, 0, 5),
 ];

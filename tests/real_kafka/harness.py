@@ -80,6 +80,9 @@ class Cluster:
         self.tell("topic", "create", topic, "--partitions", partitions, *settings)
         return topic
 
+    def set_topic_config(self, topic, key, value):
+        run([python(), "-c", SET_TOPIC_CONFIG, self.bootstrap, topic, key, value])
+
     def describe(self, topic):
         return {
             int(index): partition
@@ -126,20 +129,22 @@ class Cluster:
 
     def librdkafka_partitions(self, topic, partitioner, keys):
         """Where librdkafka's producer puts a record of each key; None is a null one."""
-        python = Path(os.environ["PYTHON_ENV"]) / "bin" / "python"
         script = SUPPORT / "librdkafka_partitions.py"
         lines = b"".join(
             (b"-" if key is None else base64.b64encode(key)) + b"\n" for key in keys
         )
-        placed = run([python, script, self.bootstrap, topic, partitioner], PATIENCE_S, lines)
+        placed = run([python(), script, self.bootstrap, topic, partitioner], PATIENCE_S, lines)
         return list(map(int, placed.split()))
 
     def python_consume(self, *topics):
-        python = Path(os.environ["PYTHON_ENV"]) / "bin" / "python"
-        lines = run(
-            [python, SUPPORT / "kafka_python_consume.py", self.bootstrap, PATIENCE_S, *topics],
-            2 * PATIENCE_S,
-        )
+        return self.consume_by("kafka_python_consume.py", topics)
+
+    def librdkafka_consume(self, *topics):
+        return self.consume_by("librdkafka_consume.py", topics)
+
+    def consume_by(self, script, topics):
+        command = [python(), SUPPORT / script, self.bootstrap, PATIENCE_S, *topics]
+        lines = run(command, 2 * PATIENCE_S)
         return [Consumed.parse(line) for line in lines.decode().splitlines()]
 
     def java_serialized(self, name, values):
@@ -149,6 +154,25 @@ class Cluster:
         said = self.tell("serialized", name, stdin=lines).splitlines()
         decoded = (map(base64.b64decode, line.split("\t")) for line in said)
         return [(text.decode(), again) for text, again in decoded]
+
+
+SET_TOPIC_CONFIG = """
+import sys
+from confluent_kafka.admin import (
+    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+)
+bootstrap, topic, key, value = sys.argv[1:]
+entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+client = AdminClient({"bootstrap.servers": bootstrap})
+for done in client.incremental_alter_configs([resource]).values():
+    done.result(30)
+"""
+
+
+def python():
+    """The interpreter that has the judges' packages."""
+    return Path(os.environ["PYTHON_ENV"]) / "bin" / "python"
 
 
 def fresh(name):
@@ -221,13 +245,15 @@ class Consumed:
 
 @dataclass(frozen=True)
 class Batch:
-    """The part of a record batch's header (magic 2) that tells who wrote it."""
+    """The part of a record batch's header (magic 2) that tells who wrote it, and how."""
 
     base_offset: int
     count: int
     producer_id: int
     producer_epoch: int
     base_sequence: int
+    codec: int  # 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd
+    length: int  # of all of it, as it lies there
 
     @classmethod
     def parse_all(cls, data):
@@ -239,8 +265,9 @@ class Batch:
             (magic,) = struct.unpack_from(">b", data, at + 16)
             assert magic == 2, magic
             identity = struct.unpack_from(">qhi", data, at + 43)
+            (attributes,) = struct.unpack_from(">h", data, at + 21)
             (count,) = struct.unpack_from(">i", data, at + 57)
-            batches.append(cls(base_offset, count, *identity))
+            batches.append(cls(base_offset, count, *identity, attributes & 7, 12 + length))
             at += 12 + length
         return batches
 
