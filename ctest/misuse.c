@@ -168,10 +168,10 @@ static void config_values(void) {
       {"bootstrap.servers", "host:65536", {"bootstrap.servers", "65536"}},
       {"bootstrap.servers", ",", {"bootstrap.servers"}},
       {"allow.auto.create.topics", "maybe", {"allow.auto.create.topics", "maybe"}},
+      {"compression.type", "lzma", {"compression.type", "lzma", "none, gzip, snappy, lz4 or zstd"}},
       /* What this version does not have yet is refused, not ignored. */
       {"enable.idempotence", "perhaps", {"enable.idempotence", "perhaps"}},
       {"transactional.id", "t", {"transactional.id", "not available in this version"}},
-      {"compression.type", "zstd", {"compression.type", "not available in this version"}},
       {"security.protocol", "SSL", {"security.protocol", "not available in this version"}},
       {"sasl.mechanism", "PLAIN", {"sasl.mechanism", "not available in this version"}},
       {"ssl.ca.location", "/ca", {"ssl.ca.location", "not available in this version"}},

@@ -295,8 +295,11 @@ static void what_they_do(producer_mock_cluster_t *cluster) {
   refused.value = producer_str("no-data");
   CHECK_FAILS(PRODUCER_ERR_SERIALIZATION, producer_try_send(producer, &refused, &error));
   CHECK(strstr(error.message, "`output` has data NULL and len 3"));
+  /* Nobody answers meanwhile what partitions there are. */
+  CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_set_broker(cluster, 1, true, true, 0, 0));
   refused = (producer_record_t){.topic = producer_str("no"), .tag = UNKNOWN};
   CHECK_FAILS(PRODUCER_ERR_METADATA_PENDING, producer_try_send(producer, &refused, &error));
+  CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_set_broker(cluster, 1, true, false, 0, 0));
   CHECK_EQ(3, state.refused);
   /* What is no record never gets to them. */
   refused.flags = 1u << 30;
