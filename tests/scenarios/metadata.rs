@@ -149,6 +149,8 @@ fn s43_a_question_that_is_not_answered_is_asked_elsewhere() {
 #[test]
 fn s44_a_topic_deleted_and_created_again_and_again_while_producing() {
     let cluster = cluster(2, 2);
+    // Nobody but this test creates the topic.
+    cluster.set_auto_create(false, 2);
     let settings = [
         QUICK,
         &[
