@@ -110,6 +110,7 @@ fn a_topic_created_again_smaller_fails_what_has_no_partition() {
         producer.send(&to(partition, b"x", partition as u64)).unwrap();
     }
     producer.flush(LONG).unwrap();
+    cluster.set_auto_create(false, 1);
     cluster.delete_topic("t").unwrap();
     cluster.create_topic("t", 2).unwrap();
     producer.send(&to(3, b"x", 13)).unwrap();

@@ -3,9 +3,9 @@
 //!
 //! Fresh memory is the dearest thing on the way of a record (a page fault costs more than copying,
 //! checking and sending the page), so slabs go back to a free list per size and the last one freed
-//! is the first one reused. Free lists and used memory together stay within `buffer.memory` + 12.5
-//! %; what exceeds that leaves the size that was not asked for longest, when something is freed,
-//! never on the way to an allocation.
+//! is the first one reused. Free lists and used memory together stay within `buffer.memory` and a
+//! thirty-second of it; what exceeds that leaves the size that was not asked for longest, when
+//! something is freed, never on the way to an allocation.
 //!
 //! Any thread; one mutex, touched once per slab and once per closed batch, never per record.
 //! Whoever finds no memory gets a [`Ticket`]: one per partition, FIFO per leader, round robin
@@ -371,7 +371,7 @@ impl BufferPool {
     }
 
     fn shrink(&self, state: &mut State, garbage: &mut Garbage) {
-        let most = (self.limit + self.limit / 8).saturating_sub(state.line.used());
+        let most = (self.limit + self.limit / 32).saturating_sub(state.line.used());
         state.shelves.shrink(most, garbage);
     }
 
