@@ -27,7 +27,7 @@ use super::seal_queue::Look;
 use super::ticket::Ticket;
 use crate::clock::Instant;
 use crate::defects::{self, Defect};
-use crate::sync::FrontLock;
+use crate::sync::{FrontLock, prim};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -145,7 +145,7 @@ pub struct Partition {
     pub(super) leader: AtomicI32,
     /// The earliest deadline of a record of its own that the network thread was told of since it
     /// last looked, in microseconds.
-    told: AtomicU64,
+    told: prim::AtomicU64,
     /// Records accepted. Changed under the front's lock.
     accepted: AtomicU64,
     /// Batches in the front. Changed under its lock.
@@ -172,7 +172,7 @@ impl Partition {
             index,
             slot,
             leader: AtomicI32::new(-1),
-            told: AtomicU64::new(u64::MAX),
+            told: prim::AtomicU64::new(u64::MAX),
             accepted: AtomicU64::new(0),
             queued: AtomicU32::new(0),
             compression: None,

@@ -140,7 +140,9 @@ impl Times {
             }
             owns.push(self.own(old, own));
         }
-        if owns.iter().all(|own| *own == NO_OWN) {
+        // The first one's needs no place, and had none before.
+        if owns.iter().skip(1).all(|own| *own == NO_OWN) {
+            times.first_own = owns.first().copied().unwrap_or(NO_OWN);
             owns.clear();
         }
         (times, owns)
@@ -211,6 +213,11 @@ mod tests {
         }
         let (plain, owns) = times.of_some(&own, [2, 4].into_iter());
         assert!(plain.is_plain(&owns));
+        // Memory that the batch did not take is not there for its parts.
+        for stay in [[0, 2], [1, 2]] {
+            let (some, owns) = times.of_some(&own, stay.into_iter());
+            assert!(some.has_own(0, &owns) && owns.is_empty(), "{stay:?}");
+        }
     }
 
     #[test]
