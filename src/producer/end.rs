@@ -81,17 +81,18 @@ impl Producer {
         // Not bounded by the deadline: the network thread waits for nobody.
         shared.network_done.wait(&shared.clock, Instant::NEVER);
         shared.accumulator.seal_queue().close();
-        let handover = || shared.clock.now().after(HANDOVER);
+        // Once for all that follows: what is allowed beyond the deadline is not much more.
+        let latest = deadline.max(shared.clock.now().after(HANDOVER));
         // One that is in the middle of a large batch ends after it, by itself; its memory comes
         // back then.
-        shared.accumulator.seal_queue().wait(deadline.max(handover()));
-        if !shared.callback_done.wait(&shared.clock, deadline.max(handover())) {
+        shared.accumulator.seal_queue().wait(latest);
+        if !shared.callback_done.wait(&shared.clock, latest) {
             let message = "close: a callback of yours still runs; call producer_close() again, or \
                            producer_free(), which waits for it";
             return (aborted(), Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE)));
         }
         // In poll mode the end is the poll that says so.
-        if !shared.deliveries.is_polled() && !shared.close_plugs(deadline.max(handover())) {
+        if !shared.deliveries.is_polled() && !shared.close_plugs(latest) {
             let message = "close: a send still runs a function of yours; call producer_close() \
                            again, or producer_free(), which waits for it";
             return (aborted(), Err(Error::new(status::TIMED_OUT, message).with(RETRIABLE)));
