@@ -20,6 +20,8 @@ const OF_SEQUENCE: &[i16] = &[45, 45, 59, 47];
 const FINAL: &[i16] = &[-1, 17, 18, 29, 76, 87];
 /// Topic errors of Metadata that pass.
 const OF_METADATA: &[i16] = &[3, 5, 13];
+/// What somebody says who leads nothing.
+pub(super) const NOT_LEADER: i16 = 6;
 /// What a broker says to a client that has to start over.
 pub(super) const REBOOTSTRAP_REQUIRED: i16 = 129;
 

@@ -5,7 +5,7 @@
 //! `faults`.
 
 use super::audit::{Audit, Seen, refused};
-use super::faults::{Faults, REBOOTSTRAP_REQUIRED};
+use super::faults::{Faults, NOT_LEADER, REBOOTSTRAP_REQUIRED};
 use super::lies;
 use super::plan::{Ghost, Mode, Plan};
 use super::trace::Trace;
@@ -108,6 +108,11 @@ impl Net {
         self.home += 1;
         self.trace.note(&[23, self.home.into()], || format!("all brokers move: {}", self.home));
         self.move_in();
+        if self.ghost == Some(Ghost::Alone) {
+            // They stay, and are no part of the cluster any more: no connection breaks.
+            self.wires.values_mut().for_each(|wire| wire.ghost = self.ghost);
+            return;
+        }
         for node in 1..=self.cluster.brokers().len() as i32 {
             self.cut_all(node, now);
         }
@@ -227,18 +232,15 @@ impl Net {
 
     /// What somebody says who is no broker of the cluster any more, if it is not what a broker
     /// would.
-    fn haunt(&mut self, ghost: Ghost, key: i16, now: Instant) -> Option<Reply> {
-        let errors = self.cluster.errors.entry(ApiKey::Metadata.code()).or_default();
-        match ghost {
-            _ if key == ApiKey::ApiVersions.code() => None,
-            Ghost::SendsAway if key == ApiKey::Metadata.code() => {
-                errors.push_front(REBOOTSTRAP_REQUIRED);
-                None
-            }
-            Ghost::Alone if key == ApiKey::Metadata.code() => None,
-            Ghost::SendsAway => Some(Reply::Disconnect(now)),
-            Ghost::Refuses | Ghost::Vanished | Ghost::Mute | Ghost::Alone => Some(Reply::Silence),
-        }
+    fn haunt(&mut self, ghost: Ghost, key: i16) -> Option<Reply> {
+        let error = match ghost {
+            Ghost::Refuses | Ghost::Vanished | Ghost::Mute => return Some(Reply::Silence),
+            Ghost::Alone | Ghost::SendsAway if key == ApiKey::Produce.code() => NOT_LEADER,
+            Ghost::SendsAway if key == ApiKey::Metadata.code() => REBOOTSTRAP_REQUIRED,
+            Ghost::Alone | Ghost::SendsAway => return None,
+        };
+        self.cluster.errors.entry(key).or_default().push_front(error);
+        None
     }
 
     fn request(&mut self, id: Option<usize>, wire: &mut Wire, frame: Bytes, now: Instant) {
@@ -250,11 +252,10 @@ impl Net {
         };
         // The brokers' clocks are right.
         let at = Now { at: now, wall_ms: (now.0 / 1000) as i64 };
-        let haunted = wire.ghost.and_then(|ghost| self.haunt(ghost, header.api_key, now));
-        let is_broker = haunted.is_none();
+        let haunted = wire.ghost.and_then(|ghost| self.haunt(ghost, header.api_key));
         let mut reply = haunted.unwrap_or_else(|| self.cluster.handle(node, &frame, at));
         let batches: Vec<_> = seen.iter().map(Seen::partition).collect();
-        if is_broker && self.leave(node, &batches) {
+        if wire.ghost.is_none() && self.leave(node, &batches) {
             reply = Reply::Disconnect(now);
         }
         let fate = match &reply {

@@ -50,7 +50,7 @@ pub(super) enum Ghost {
     Vanished,
     /// They come about, and nothing is said on them.
     Mute,
-    /// Somebody who knows of no brokers, and does nothing.
+    /// Somebody who knows of no brokers, and leads nothing.
     Alone,
     /// Somebody who says that the client has to start over.
     SendsAway,
@@ -107,8 +107,17 @@ pub(super) struct Plan {
     pub(super) compression: Vec<&'static str>,
 }
 
-const GHOSTS: &[Ghost] =
-    &[Ghost::Refuses, Ghost::Vanished, Ghost::Mute, Ghost::Alone, Ghost::SendsAway];
+/// The one that only patience helps against is not met by chance: often nobody is connected, and
+/// then the bootstrap servers are asked anyway.
+const GHOSTS: &[Ghost] = &[
+    Ghost::Refuses,
+    Ghost::Vanished,
+    Ghost::Mute,
+    Ghost::SendsAway,
+    Ghost::Alone,
+    Ghost::Alone,
+    Ghost::Alone,
+];
 
 /// Half of the topics are not compressed.
 const CODECS: &[&str] =
