@@ -283,7 +283,8 @@ impl BufferPool {
             }
             Err((ticket, fresh)) => {
                 let yields = state.line.fits(ticket.need());
-                First::Wait { waiting: Waiting::new(Arc::clone(self), ticket, yields), fresh }
+                let waiting = Waiting::new(Arc::clone(self), ticket, need.least, yields);
+                First::Wait { waiting, fresh }
             }
         };
         self.publish(&state);
@@ -294,10 +295,10 @@ impl BufferPool {
 
     /// A waiter of this ticket is gone. With the last one the ticket ends: its place, or the bytes
     /// it was granted, go to who is next.
-    pub(super) fn leave(&self, ticket: &Arc<Ticket>) {
+    pub(super) fn leave(&self, ticket: &Arc<Ticket>, least: usize) {
         let mut granted = Vec::new();
         let mut state = guard(&self.state);
-        state.line.leave(ticket, &mut granted);
+        state.line.leave(ticket, least, &mut granted);
         self.publish(&state);
         drop(state);
         wake(granted);

@@ -19,7 +19,7 @@
 use super::buffer_pool::BufferPool;
 use crate::clock::{Clock, Instant};
 use crate::sync::Signal;
-use crate::sync::prim::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::prim::{AtomicU8, AtomicUsize, Mutex, Ordering, guard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
@@ -62,7 +62,8 @@ pub struct Ticket {
     /// The rest is guarded by the pool's mutex.
     need: AtomicUsize,
     leader: AtomicI32,
-    waiters: AtomicUsize,
+    /// What each of its waiters can do with at least.
+    waiters: Mutex<Vec<usize>>,
 }
 
 impl Ticket {
@@ -73,7 +74,7 @@ impl Ticket {
             state: AtomicU8::new(TicketState::Waiting as u8),
             need: AtomicUsize::new(need),
             leader: AtomicI32::new(leader),
-            waiters: AtomicUsize::new(0),
+            waiters: Mutex::default(),
         }
     }
 
@@ -108,6 +109,8 @@ impl Ticket {
 pub struct Waiting {
     pool: Arc<BufferPool>,
     ticket: Arc<Ticket>,
+    /// What it can do with.
+    least: usize,
     /// Nothing of its partition's makes the network thread look at who waits: if this really waits,
     /// it has to be told.
     pub unnoticed: bool,
@@ -116,8 +119,13 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(pool: Arc<BufferPool>, ticket: Arc<Ticket>, yields: bool) -> Waiting {
-        Waiting { pool, ticket, unnoticed: false, yields }
+    pub(super) fn new(
+        pool: Arc<BufferPool>,
+        ticket: Arc<Ticket>,
+        least: usize,
+        yields: bool,
+    ) -> Waiting {
+        Waiting { pool, ticket, least, unnoticed: false, yields }
     }
 
     /// What is waited with.
@@ -147,7 +155,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pool.leave(&self.ticket);
+        self.pool.leave(&self.ticket, self.least);
     }
 }
 
@@ -338,7 +346,7 @@ impl Line {
             ticket.transition(TicketState::Spent);
             return Ok((ticket.need(), ticket.leader()));
         }
-        ticket.waiters.fetch_add(1, Ordering::Relaxed);
+        guard(&ticket.waiters).push(least);
         *held = Some(Arc::clone(&ticket));
         Err((ticket, fresh))
     }
@@ -388,9 +396,26 @@ impl Line {
         None
     }
 
-    /// One waiter less.
-    pub(super) fn leave(&mut self, ticket: &Arc<Ticket>, granted: &mut Vec<Arc<Ticket>>) {
-        if ticket.waiters.fetch_sub(1, Ordering::Relaxed) > 1 {
+    /// One waiter less, which needed at least so much. The others wait for what they need: not for
+    /// a larger record that nobody sends any more.
+    pub(super) fn leave(
+        &mut self,
+        ticket: &Arc<Ticket>,
+        least: usize,
+        granted: &mut Vec<Arc<Ticket>>,
+    ) {
+        let others = {
+            let mut waiters = guard(&ticket.waiters);
+            if let Some(place) = waiters.iter().position(|other| *other == least) {
+                waiters.swap_remove(place);
+            }
+            waiters.iter().copied().max()
+        };
+        if let Some(most) = others {
+            if most < least && ticket.state() == TicketState::Waiting {
+                ticket.need.fetch_min(most, Ordering::Relaxed);
+                self.grant(granted);
+            }
             return;
         }
         match ticket.state() {
@@ -558,7 +583,7 @@ mod tests {
         for _ in 0..10_000 {
             assert!(!line.charge_growth(1, 1));
             assert_eq!(c.ask(&mut line, 1), None);
-            line.leave(&c.ticket.take().unwrap(), &mut Vec::new());
+            line.leave(&c.ticket.take().unwrap(), 1, &mut Vec::new());
         }
         assert!(b.ask(&mut line, 200).is_some(), "the other half is there when it is wanted");
     }
@@ -674,11 +699,11 @@ mod tests {
         }
         let [b, c] = [b, c].map(|party| party.ticket.unwrap());
         let mut granted = Vec::new();
-        line.leave(&b, &mut granted);
+        line.leave(&b, 600, &mut granted);
         assert_eq!((b.state(), line.waiting()), (TicketState::Ended, 2));
         line.refund(1, LIMIT);
         assert_eq!(grants(&mut line), [3]);
-        line.leave(&c, &mut granted);
+        line.leave(&c, 600, &mut granted);
         assert_eq!(c.state(), TicketState::Ended);
         assert_eq!(granted.iter().map(|ticket| ticket.slot).collect::<Vec<_>>(), [4]);
         assert_eq!(line.used(), 600);
@@ -696,15 +721,35 @@ mod tests {
         assert!(Arc::ptr_eq(&ticket, b.ticket.as_ref().unwrap()));
         assert_eq!(line.waiting(), 1);
         let mut granted = Vec::new();
-        line.leave(&ticket, &mut granted);
+        line.leave(&ticket, 100, &mut granted);
         assert_eq!(ticket.state(), TicketState::Waiting, "the other one still waits");
         line.refund(1, 200);
         assert!(grants(&mut line).is_empty(), "for the larger of the two");
         line.refund(1, 100);
         assert_eq!(grants(&mut line), [2]);
         assert_eq!(b.ask(&mut line, 100), Some((300, 1)));
-        line.leave(&ticket, &mut granted);
+        line.leave(&ticket, 300, &mut granted);
         assert_eq!((ticket.state(), line.used()), (TicketState::Spent, LIMIT));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_larger_record_of_one_who_has_left() {
+        let leader = AtomicI32::new(1);
+        let mut line = Line::new(LIMIT);
+        let [mut a, mut b] = parties([&leader; 2]);
+        assert!(a.ask(&mut line, LIMIT).is_some());
+        for size in [100, 900, 900, 50] {
+            assert_eq!(b.ask(&mut line, size), None);
+        }
+        line.refund(1, 200);
+        assert!(grants(&mut line).is_empty());
+        let (ticket, mut granted) = (b.ticket.clone().unwrap(), Vec::new());
+        line.leave(&ticket, 900, &mut granted);
+        assert!(granted.is_empty(), "there is another one as large");
+        line.leave(&ticket, 900, &mut granted);
+        assert_eq!((granted.len(), ticket.state()), (1, TicketState::Granted));
+        assert_eq!(b.ask(&mut line, 50), Some((100, 1)));
+        assert_eq!(line.used(), 900);
     }
 
     #[test]
