@@ -764,6 +764,29 @@ mod tests {
     }
 
     #[test]
+    fn another_leader_gets_one_batch_first() {
+        let settings = [("linger.ms", "0"), ("batch.size", "1")];
+        let mut bench = Bench::new(1, &settings, Order::Sequences);
+        let send_three = |bench: &mut Bench| -> Vec<Outgoing> {
+            (0..3).for_each(|_| drop(bench.send(0, b"x")));
+            (0..3).flat_map(|_| bench.pass_and_drain()).collect()
+        };
+        let mut sent = send_three(&mut bench);
+        assert_eq!(sent.len(), 1, "nobody has taken one yet");
+        bench.done(sent.remove(0));
+        let rest: Vec<Outgoing> = (0..3).flat_map(|_| bench.pass_and_drain()).collect();
+        assert_eq!(rest.len(), 2, "it knows the producer");
+        rest.into_iter().for_each(|batch| drop(bench.done(batch)));
+        bench.backs.led_by_another(0);
+        let mut sent = send_three(&mut bench);
+        assert_eq!(sent.len(), 1, "this one may not");
+        bench.done(sent.remove(0));
+        let rest: Vec<Outgoing> = (0..3).flat_map(|_| bench.pass_and_drain()).collect();
+        assert_eq!(rest.len(), 2);
+        rest.into_iter().for_each(|batch| drop(bench.done(batch)));
+    }
+
+    #[test]
     fn what_has_no_leader_expires_to_the_millisecond() {
         let mut bench = Bench::new(1, &[("linger.ms", "1000")], Order::OneInFlight);
         bench.partitions[0].set_leader(bench.accumulator.pool(), NO_LEADER);

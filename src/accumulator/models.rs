@@ -437,7 +437,6 @@ fn compressed(context: &AppendContext) -> (Arc<SealQueue>, Arc<Partition>) {
         clock: Clock::virtual_time(Arc::default()),
         helpers: Arc::new(ModelHelpers),
         threads: 1,
-        delivery_timeout: Duration::from_secs(120),
         logger: Logger::none(),
     };
     let (pool, inbox) = (Arc::clone(&context.pool), Arc::clone(&context.inbox));

@@ -12,8 +12,7 @@
 //! do and ended when there was nothing for a while. Callers that would wait for memory help. The
 //! network thread compresses for itself what takes no time ([`LONGEST_INLINE`]) while no helper is
 //! free; nobody else ever compresses. It waits for nothing here: when nothing moves for [`STALL`],
-//! or a batch has waited for [`LONGEST_WAIT`] or a quarter of `delivery.timeout.ms`, it sends
-//! batches as they are.
+//! or a batch has waited for [`LONGEST_WAIT`], it sends batches as they are.
 //!
 //! The mutex is a leaf, held for pushes and pops.
 
@@ -62,8 +61,6 @@ pub struct SealTools {
     pub helpers: Arc<dyn Helpers>,
     /// `compression.threads`.
     pub threads: usize,
-    /// `delivery.timeout.ms`.
-    pub delivery_timeout: Duration,
     /// Log.
     pub logger: Logger,
 }
@@ -72,13 +69,7 @@ pub struct SealTools {
 impl SealTools {
     pub(crate) fn for_tests() -> SealTools {
         let helpers = Arc::new(crate::sync::SystemHelpers);
-        SealTools {
-            clock: Clock::system(),
-            helpers,
-            threads: 1,
-            delivery_timeout: Duration::from_secs(120),
-            logger: Logger::none(),
-        }
+        SealTools { clock: Clock::system(), helpers, threads: 1, logger: Logger::none() }
     }
 }
 
@@ -133,8 +124,6 @@ pub(super) struct Look {
     inline: usize,
     /// Nothing moves: batches go out as they are.
     stalled: bool,
-    /// So long a batch waits at most.
-    patience: Duration,
     /// When that may have changed.
     again: Instant,
 }
@@ -147,12 +136,12 @@ impl Look {
 
     /// Whether a batch that is not compressed goes out as it is.
     pub(super) fn gives_up(&self, closed: Instant, now: Instant) -> bool {
-        self.stalled || closed.after(self.patience) <= now
+        self.stalled || closed.after(LONGEST_WAIT) <= now
     }
 
     /// When to ask that again.
     pub(super) fn again(&self, closed: Instant) -> Instant {
-        self.again.min(closed.after(self.patience))
+        self.again.min(closed.after(LONGEST_WAIT))
     }
 }
 
@@ -362,8 +351,7 @@ impl SealQueue {
         let inline = if free { 0 } else { topic.within(LONGEST_INLINE.min(left)) };
         let stalled = state.stalled(now);
         let since = if state.jobs.is_empty() && state.working == 0 { now } else { state.moved };
-        let patience = LONGEST_WAIT.min(self.tools.delivery_timeout / 4);
-        Look { inline, stalled, patience, again: since.after(STALL) }
+        Look { inline, stalled, again: since.after(STALL) }
     }
 
     /// Network thread: compresses a batch that it has taken out of its front, where nobody claims
@@ -557,7 +545,6 @@ mod tests {
                 clock: Clock::virtual_time(Arc::clone(&time)),
                 helpers: Arc::clone(&helpers) as Arc<dyn Helpers>,
                 threads: 1,
-                delivery_timeout: Duration::from_secs(120),
                 logger: Logger::none(),
             };
             let (pool, inbox) = (&bench.context.pool, &bench.context.inbox);
@@ -735,22 +722,6 @@ mod tests {
         assert!(shop.queue.ran().is_empty());
         drop(batches);
         shop.ends();
-    }
-
-    #[test]
-    fn a_batch_waits_for_a_part_of_its_time() {
-        let Bench { context, .. } = Bench::new(1 << 20);
-        for (timeout, patience) in [(2000, 500), (120_000, 10_000)] {
-            let delivery_timeout = Duration::from_millis(timeout);
-            let tools = SealTools { delivery_timeout, ..SealTools::for_tests() };
-            let (pool, inbox) = (Arc::clone(&context.pool), Arc::clone(&context.inbox));
-            let queue = Arc::new(SealQueue::new(tools, pool, inbox));
-            let topic = TopicCompression::new(Compression::Lz4, Arc::clone(&queue));
-            let look = queue.look(&topic, ms(1));
-            assert!(!look.gives_up(ms(0), ms(patience - 1)), "{timeout}");
-            assert!(look.gives_up(ms(0), ms(patience)), "{timeout}");
-            assert_eq!(look.again(ms(0)), ms(patience.min(2001)), "{timeout}");
-        }
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl<S: Selectable> Sender<S> {
             let leader = leader_of(&cluster, &partition);
             if partition.leader() != leader {
                 partition.set_leader(self.parts.accumulator.pool(), leader);
+                self.backs.led_by_another(partition.slot);
                 if leader != NO_LEADER {
                     self.backs.skip_backoff(partition.slot);
                 }

@@ -56,6 +56,14 @@ impl Backs {
         }
     }
 
+    /// The partition has another leader than before, or none, which may have missed what its last
+    /// one knew of the producer; nobody tells of it if that happens while there is no leader.
+    pub fn led_by_another(&mut self, slot: u32) {
+        if let Some(back) = self.back(slot) {
+            back.unsettled();
+        }
+    }
+
     /// Batches that are perhaps in the log and that a broker would neither know again nor take: the
     /// caller reports them.
     pub fn take_undecided(&mut self) -> Vec<Outgoing> {
