@@ -19,7 +19,7 @@ use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::protocol::compression::Codec;
 use kafka_producer::record::ProducerRecord;
-use produce::{LONG, assert_settled, cluster, config, eventually, to};
+use produce::{LONG, assert_settled, cluster, config, eventually, handed_over, to};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -198,7 +198,7 @@ fn what_fails_comes_back_whole() {
         assert_back(&whole, 1000..3000, status::DELIVERY_TIMED_OUT);
         // Closed: queued, compressed or not.
         send(&producer, 5000..8000);
-        producer.close(Timeout::After(Duration::ZERO)).1.unwrap();
+        handed_over(&producer, producer.close(Timeout::After(Duration::ZERO)).1);
         assert_back(&whole, 5000..8000, status::ABORTED);
         drop(producer);
     }

@@ -11,8 +11,8 @@ use kafka_producer::error::{MAYBE_PERSISTED, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::sync::Signal;
 use produce::{
-    LONG, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually, producer, record, timed,
-    to,
+    LONG, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually, handed_over, producer,
+    record, timed, to,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -170,7 +170,7 @@ fn close_counts_what_it_aborts_and_says_what_may_be_written() {
     let _ = producer.flush(Timeout::After(Duration::from_millis(100)));
     producer.send(&to(1, b"lingers", 2)).unwrap();
     let ((aborted, closed), took) = timed(|| producer.close(Timeout::After(Duration::ZERO)));
-    closed.unwrap();
+    handed_over(&producer, closed);
     assert!(took < SOON, "{took:?}");
     assert_eq!(aborted, 2);
     let (in_flight, queued) = (outcomes.of(1), outcomes.of(2));
@@ -281,7 +281,7 @@ fn send_sync_ends_with_its_own_timeout_and_with_close() {
             assert_eq!(aborted.status, status::ABORTED, "{aborted}");
         });
         eventually("it is accepted", || producer.counters().accepted == 3);
-        producer.close(Timeout::After(Duration::ZERO)).1.unwrap();
+        handed_over(&producer, producer.close(Timeout::After(Duration::ZERO)).1);
     });
     assert!(outcomes.get().is_empty(), "deliveries don't see it");
     assert_settled(&producer);

@@ -8,7 +8,8 @@ use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
 use kafka_producer::error::{RETRIABLE, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
 use produce::{
-    Gate, LONG, assert_settled, cluster, config, eventually, let_pass, producer, record, timed, to,
+    Gate, LONG, assert_settled, cluster, config, eventually, handed_over, let_pass, producer,
+    record, timed, to,
 };
 use std::sync::Arc;
 use std::thread;
@@ -97,7 +98,7 @@ fn a_broker_that_takes_nothing_ends_in_buffer_full_after_max_block_ms() {
     assert!(took >= Duration::from_millis(199) && took < SOON, "{took:?}");
     let full = producer.try_send(&record(&value, 1)).unwrap_err();
     assert_eq!(full.status, status::BUFFER_FULL, "{full}");
-    producer.close(Timeout::After(Duration::ZERO)).1.unwrap();
+    handed_over(&producer, producer.close(Timeout::After(Duration::ZERO)).1);
     assert_settled(&producer);
 }
 

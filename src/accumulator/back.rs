@@ -768,7 +768,9 @@ mod tests {
         let settings = [("linger.ms", "0"), ("batch.size", "1")];
         let mut bench = Bench::new(1, &settings, Order::Sequences);
         let send_three = |bench: &mut Bench| -> Vec<Outgoing> {
-            (0..3).for_each(|_| drop(bench.send(0, b"x")));
+            (0..3).for_each(|_| {
+                bench.send(0, b"x");
+            });
             (0..3).flat_map(|_| bench.pass_and_drain()).collect()
         };
         let mut sent = send_three(&mut bench);

@@ -9,6 +9,7 @@
 use kafka_producer::clock::Clock;
 use kafka_producer::config::ProducerConfig;
 use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink, Failure, Stage};
+use kafka_producer::error;
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
@@ -298,4 +299,12 @@ pub fn assert_settled(producer: &Producer) {
     let counters = producer.counters();
     assert_eq!(counters.accepted, counters.acknowledged + counters.failed, "{counters:?}");
     assert_eq!((counters.pending, counters.buffered_bytes), (0, 0), "{counters:?}");
+}
+
+/// On a busy machine the callback may still have what close gave it when that returns.
+pub fn handed_over(producer: &Producer, closed: error::Result<()>) {
+    if let Err(refused) = closed {
+        assert_eq!(refused.status, error::status::TIMED_OUT, "{refused}");
+        producer.close(LONG).1.unwrap();
+    }
 }
