@@ -21,7 +21,6 @@ use crate::log::{Level, Logger};
 use crate::sync::Wake;
 use crate::sync::prim::{AtomicUsize, Mutex, Ordering, guard};
 use std::fmt;
-use std::iter;
 use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -93,6 +92,15 @@ struct State {
     shelves: Shelves,
     line: Line,
     trimmed: Instant,
+}
+
+impl State {
+    fn put_back(&mut self, tags: impl IntoIterator<Item = TagSlab>) {
+        for tags in tags {
+            self.line.refund(tags.leader, tags.size());
+            self.shelves.put_tags(tags);
+        }
+    }
 }
 
 impl BufferPool {
@@ -348,24 +356,26 @@ impl BufferPool {
         closed: usize,
         (leader, pieces): (i32, usize),
     ) -> Freed {
-        let mut granted = Vec::new();
         let mut garbage = Garbage::default();
         let mut state = guard(&self.state);
         for slab in slabs {
             state.line.refund(slab.leader, slab.size());
             state.shelves.put_slab(slab, &mut garbage);
         }
-        for tags in tags {
-            state.line.refund(tags.leader, tags.size());
-            state.shelves.put_tags(tags);
-        }
+        state.put_back(tags);
         if pieces > 0 {
             state.line.charge(leader, pieces);
         }
+        self.settle(&mut state, closed, garbage)
+    }
+
+    /// After memory came back, `closed` of it a closed batch's: whoever can have it now gets it.
+    fn settle(&self, state: &mut State, closed: usize, mut garbage: Garbage) -> Freed {
+        let mut granted = Vec::new();
         let others = self.closed.fetch_sub(closed, Ordering::Relaxed) - closed;
         state.line.grant(&mut granted);
-        self.shrink(&mut state, &mut garbage);
-        self.publish(&state);
+        self.shrink(state, &mut garbage);
+        self.publish(state);
         let starved = closed > 0 && others == 0 && state.line.waiting() > 0;
         let starved = starved.then(|| Arc::clone(&self.starved));
         Freed { granted, starved, _garbage: garbage }
@@ -412,10 +422,15 @@ impl BufferPool {
     /// What a batch left behind is gone: a slab of tags, or bytes charged to a leader without one.
     pub(super) fn release_detached(&self, tags: Option<TagSlab>, (leader, charged): (i32, usize)) {
         let closed = charged + tags.as_ref().map_or(0, TagSlab::size);
-        if charged > 0 {
-            guard(&self.state).line.refund(leader, charged);
-        }
-        self.release(iter::empty(), tags, closed);
+        let freed = {
+            let mut state = guard(&self.state);
+            if charged > 0 {
+                state.line.refund(leader, charged);
+            }
+            state.put_back(tags);
+            self.settle(&mut state, closed, Garbage::default())
+        };
+        drop(freed);
     }
 
     /// A batch is closed: so many of the bytes charged will come back by themselves.
