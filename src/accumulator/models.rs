@@ -329,15 +329,21 @@ fn loom_memory_reaches_everybody_who_waits() {
     });
 }
 
+/// Leader 1, which is not alone, holds half of four slabs.
+fn half_used() -> (Arc<BufferPool>, AtomicI32, [Slab; 2]) {
+    let pool = BufferPool::new(4 * SMALLEST_SLAB, 0, Arc::new(Poll::default()));
+    Party::new(2).use_memory(&pool);
+    let leader = AtomicI32::new(1);
+    let held = [(); 2].map(|()| pool.grow(SMALLEST_SLAB, &leader).unwrap());
+    (pool, leader, held)
+}
+
 /// A leader that is not alone and holds as much as it leaves free waits for memory of its own,
 /// though some is free, and gets it, however that comes back.
 #[test]
 fn loom_a_leader_that_had_to_yield_gets_what_comes_back() {
     model(4, || {
-        let pool = BufferPool::new(4 * SMALLEST_SLAB, 0, Arc::new(Poll::default()));
-        Party::new(2).use_memory(&pool);
-        let leader = AtomicI32::new(1);
-        let held = [(); 2].map(|()| pool.grow(SMALLEST_SLAB, &leader).unwrap());
+        let (pool, leader, held) = half_used();
         assert!(pool.grow(SMALLEST_SLAB, &leader).is_none(), "half is free");
         let users = [1, 2].map(|slot| {
             let pool = Arc::clone(&pool);
@@ -353,10 +359,7 @@ fn loom_a_leader_that_had_to_yield_gets_what_comes_back() {
 #[test]
 fn loom_a_turn_that_is_given_up_goes_to_the_next_of_the_leader() {
     model(3, || {
-        let pool = BufferPool::new(4 * SMALLEST_SLAB, 0, Arc::new(Poll::default()));
-        Party::new(2).use_memory(&pool);
-        let leader = AtomicI32::new(1);
-        let held = [(); 2].map(|()| pool.grow(SMALLEST_SLAB, &leader).unwrap());
+        let (pool, _leader, held) = half_used();
         let First::Wait { waiting, .. } = Party::new(1).ask(&pool) else { panic!("half is free") };
         let impatient = thread::spawn(move || drop(waiting));
         let patient = {

@@ -257,31 +257,25 @@ func TestAResetInMidRequestIsDeliveredOnce(t *testing.T) {
 	w.size = 20_000
 	w.send()
 	w.flush()
-	// The broker gets a part of the request: nothing is written the first time.
-	for _, k := range []int{1, 4, 100, 5_000, 19_999} {
+	sendOverReset := func(direction string, k int, requests uint64) {
 		w.assertCut(1, func() {
 			written := w.cluster.Requests(1, kafka.Produce)
-			w.command("cut 1 up %d reset once", k)
+			w.command("cut 1 %s %d reset once", direction, k)
 			w.send()
 			w.flush()
-			if got := w.cluster.Requests(1, kafka.Produce) - written; got != 1 {
-				t.Fatalf("%d whole requests, with a reset after byte %d", got, k)
+			if got := w.cluster.Requests(1, kafka.Produce) - written; got != requests {
+				t.Fatalf("%d whole requests, with a reset after byte %d %s", got, k, direction)
 			}
 			w.command("heal 1")
 		})
 	}
+	// The broker gets a part of the request: nothing is written the first time.
+	for _, k := range []int{1, 4, 100, 5_000, 19_999} {
+		sendOverReset("up", k, 1)
+	}
 	// It gets all of it and its answer is lost: the second time it is recognised.
 	for _, k := range []int{0, 1, 4, 20} {
-		w.assertCut(1, func() {
-			written := w.cluster.Requests(1, kafka.Produce)
-			w.command("cut 1 down %d reset once", k)
-			w.send()
-			w.flush()
-			if got := w.cluster.Requests(1, kafka.Produce) - written; got != 2 {
-				t.Fatalf("%d requests, with a reset after byte %d of the answer", got, k)
-			}
-			w.command("heal 1")
-		})
+		sendOverReset("down", k, 2)
 	}
 	w.assertDelivered()
 }

@@ -89,6 +89,14 @@ class Cluster:
             for index, partition in json.loads(self.tell("topic", "describe", topic)).items()
         }
 
+    def move_leaders(self, topic, turn, more):
+        """Each partition's leadership goes to one of the two followers, by `turn`; more() after
+        each."""
+        for index, partition in self.describe(topic).items():
+            others = [node for node in sorted(partition["replicas"]) if node != partition["leader"]]
+            self.tell("topic", "move-leader", topic, index, others[turn % 2])
+            more()
+
     def ends(self, topic):
         """The number of records of each partition."""
         return {
@@ -478,6 +486,24 @@ class Feeder:
         self.thread.join(2 * PATIENCE_S)
         if self.failure:
             raise self.failure
+
+
+def while_sending(producing, topic, partitions, outstanding, faults):
+    """Runs faults(topic, more) while records flow, with at most `outstanding` without an outcome.
+    `more()` waits for outcomes of records that were sent after it was called. Returns the outcomes
+    of all records, by tag."""
+    feeder = Feeder(producing, topic, partitions, outstanding)
+    try:
+
+        def more():
+            producing.wait_for(len(producing.records) + 2 * outstanding)
+
+        more()
+        faults(topic, more)
+        more()
+    finally:
+        feeder.stop()
+    return producing.finish()
 
 
 # ---- Running a module ----

@@ -22,22 +22,10 @@ def setUpModule():
 
 class Failover(unittest.TestCase):
     def while_sending(self, faults, **config):
-        """Runs faults(topic, more) while records flow, then reads all of them back. `more()` waits
-        for outcomes of records that were sent after it was called."""
+        """Runs faults(topic, more) while records flow, then reads all of them back."""
         topic = cluster.create_topic("failover", PARTITIONS, min_insync_replicas=2)
         with harness.Produce(cluster.bootstrap, **dict(CONFIG, **config)) as producing:
-            feeder = harness.Feeder(producing, topic, PARTITIONS, OUTSTANDING)
-            try:
-
-                def more():
-                    producing.wait_for(len(producing.records) + 2 * OUTSTANDING)
-
-                more()
-                faults(topic, more)
-                more()
-            finally:
-                feeder.stop()
-            outcomes = producing.finish()
+            outcomes = harness.while_sending(producing, topic, PARTITIONS, OUTSTANDING, faults)
             records = producing.records
         cluster.tell("wait-in-sync")
         self.check(topic, records, outcomes)
@@ -63,14 +51,7 @@ class Failover(unittest.TestCase):
     def test_leaders_move(self):
         def faults(topic, more):
             for turn in range(3):
-                for index, partition in cluster.describe(topic).items():
-                    others = [
-                        node
-                        for node in sorted(partition["replicas"])
-                        if node != partition["leader"]
-                    ]
-                    cluster.tell("topic", "move-leader", topic, index, others[turn % 2])
-                    more()
+                cluster.move_leaders(topic, turn, more)
 
         self.while_sending(faults)
 

@@ -56,18 +56,9 @@ class Idempotence(unittest.TestCase):
     def while_sending(self, fault):
         topic = cluster.create_topic("idempotent", PARTITIONS)
         with harness.Produce(cluster.bootstrap, **SMALL_BATCHES) as producing:
-
-            def more():
-                producing.wait_for(len(producing.records) + 2 * OUTSTANDING)
-
-            feeder = harness.Feeder(producing, topic, PARTITIONS, OUTSTANDING)
-            try:
-                more()
-                fault()
-                more()
-            finally:
-                feeder.stop()
-            outcomes = producing.finish()
+            outcomes = harness.while_sending(
+                producing, topic, PARTITIONS, OUTSTANDING, lambda *_: fault()
+            )
             total = len(producing.records)
         self.assertEqual({one.kind for one in outcomes.values()}, {"delivered"})
         for partition in range(PARTITIONS):

@@ -26,22 +26,10 @@ def setUpModule():
 
 class Order(unittest.TestCase):
     def while_sending(self, faults):
-        """Runs faults(topic, more) while records flow, then reads all of them back. `more()` waits
-        for outcomes of records that were sent after it was called."""
+        """Runs faults(topic, more) while records flow, then reads all of them back."""
         topic = cluster.create_topic("order", PARTITIONS, min_insync_replicas=2)
         with harness.Produce(cluster.bootstrap, **CONFIG) as producing:
-            feeder = harness.Feeder(producing, topic, PARTITIONS, OUTSTANDING)
-            try:
-
-                def more():
-                    producing.wait_for(len(producing.records) + 2 * OUTSTANDING)
-
-                more()
-                faults(topic, more)
-                more()
-            finally:
-                feeder.stop()
-            outcomes = producing.finish()
+            outcomes = harness.while_sending(producing, topic, PARTITIONS, OUTSTANDING, faults)
             total = len(producing.records)
         cluster.tell("wait-in-sync")
         self.assertEqual({outcome.kind for outcome in outcomes.values()}, {"delivered"})
@@ -61,14 +49,7 @@ class Order(unittest.TestCase):
     def test_leaders_move(self):
         def faults(topic, more):
             for turn in range(4):
-                for index, partition in cluster.describe(topic).items():
-                    others = [
-                        node
-                        for node in sorted(partition["replicas"])
-                        if node != partition["leader"]
-                    ]
-                    cluster.tell("topic", "move-leader", topic, index, others[turn % 2])
-                    more()
+                cluster.move_leaders(topic, turn, more)
 
         self.while_sending(faults)
 
