@@ -73,6 +73,13 @@ if(KAFKA_PRODUCER_SANITIZE)
   return()
 endif()
 
+find_program(PYTHON3 python3)
+if(PYTHON3 AND EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/.ci/test_summary.py")
+  add_test(NAME ci_summary COMMAND "${PYTHON3}" -B .ci/test_summary.py
+    WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
+  kafka_producer_set_up_test(ci_summary package 300)
+endif()
+
 if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/tests/real_kafka/CMakeLists.txt")
   add_subdirectory(tests/real_kafka)
 endif()
