@@ -163,10 +163,11 @@ static struct timespec later(struct timespec time, int64_t ns) {
   return (struct timespec){ time.tv_sec + ns / 1000000000, ns % 1000000000 };
 }
 
-/* A volley at a time, at the thread's share of the rate. What a wait for memory costs is not made
- * up for. */
+/* A record of each stream, then a volley at a time, at the thread's share of the rate. What a wait
+ * for memory costs is not made up for. */
 static void *send_until_stopped(void *argument) {
   sender_t *sender = argument;
+  for (uint64_t number = 0; number < STREAMS; number++) send_next(sender, number);
   struct timespec next;
   clock_gettime(CLOCK_MONOTONIC, &next);
   while (!atomic_load(&stopping)) {

@@ -11,6 +11,7 @@ is an event of a process, with a deadline.
 """
 
 import base64
+import contextlib
 import json
 import os
 import struct
@@ -32,23 +33,30 @@ sys.path.append(str(SUPPORT))
 from kafka_launcher.supervisor import ask
 
 MAYBE_PERSISTED = 8
+# States of a connection in /proc/net/tcp.
+ESTABLISHED, CLOSE_WAIT = "01", "08"
 # In the place of a record's partition, for the program `produce`.
 FLUSH = -2
 
-# How long one thing may take that normally takes a second or two, on a busy machine.
-PATIENCE_S = 60
+# How long one thing may take that normally takes a second or two: a bound against hanging, however
+# busy the machine is. What waits for other things that are bounded by it has a multiple.
+PATIENCE_S = 240
+# A time-out of the producer's that is not to pass.
+NEVER_MS = 1000 * PATIENCE_S
 
 
 def run(command, timeout=PATIENCE_S, stdin=b"", env=None):
     """Its standard output. A failure shows what the program said."""
-    done = subprocess.run(
-        list(map(str, command)), input=stdin, capture_output=True, timeout=timeout, env=env
-    )
-    if done.returncode:
-        raise AssertionError(
-            "%s exited with %d:\n%s"
-            % (" ".join(map(str, command[:4])), done.returncode, tail(done.stderr))
+    name = " ".join(map(str, command[:4]))
+    try:
+        done = subprocess.run(
+            list(map(str, command)), input=stdin, capture_output=True, timeout=timeout, env=env
         )
+    except subprocess.TimeoutExpired as expired:
+        said = tail(expired.stderr or b"")
+        raise AssertionError("%s took more than %g s:\n%s" % (name, timeout, said)) from None
+    if done.returncode:
+        raise AssertionError("%s exited with %d:\n%s" % (name, done.returncode, tail(done.stderr)))
     return done.stdout
 
 
@@ -65,12 +73,20 @@ class Cluster:
         self.bootstrap = self.tell("bootstrap").strip()
 
     def tell(self, *words, stdin=b""):
-        return run([LAUNCHER, *words, "--dir", self.directory], 2 * PATIENCE_S, stdin).decode()
+        """The launcher bounds its own waits, of which `restart` has three."""
+        return run([LAUNCHER, *words, "--dir", self.directory], 3 * PATIENCE_S, stdin).decode()
 
     def signal(self, word, node):
         """kill, term, pause or resume within a millisecond or two, where `tell` takes a hundred."""
         if ask(Path(self.directory).resolve(), word, str(node)) is None:
             raise AssertionError("no cluster is running in %s" % self.directory)
+
+    def revive(self):
+        """Restarts what has ended, and waits until all is in sync: the next test finds it whole."""
+        for name, node in json.loads(self.tell("status"))["nodes"].items():
+            if node["exit"] is not None:
+                self.tell("restart", name)
+        self.tell("wait-in-sync")
 
     def create_topic(self, name, partitions=1, **config):
         topic = fresh(name)
@@ -88,6 +104,14 @@ class Cluster:
             int(index): partition
             for index, partition in json.loads(self.tell("topic", "describe", topic)).items()
         }
+
+    def leader(self, topic, partition):
+        """Of a partition that may be without one for a moment."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (leader := self.describe(topic)[partition]["leader"]) < 0:
+            if time.monotonic() > deadline:
+                raise AssertionError("%s [%d] has no leader" % (topic, partition))
+        return leader
 
     def move_leaders(self, topic, turn, more):
         """Each partition's leadership goes to one of the two followers, by `turn`; more() after
@@ -114,7 +138,7 @@ class Cluster:
         ]
 
     def java_consume(self, *topics, count=-1):
-        lines = self.tell("consume", *topics, "--count", count)
+        lines = self.tell("consume", *topics, "--count", count, "--timeout", 2 * PATIENCE_S)
         return [Consumed.parse(line) for line in lines.splitlines()]
 
     def java_stream(self, *topics, timeout=PATIENCE_S):
@@ -173,8 +197,8 @@ bootstrap, topic, key, value = sys.argv[1:]
 entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
 resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
 client = AdminClient({"bootstrap.servers": bootstrap})
-for done in client.incremental_alter_configs([resource]).values():
-    done.result(30)
+for done in client.incremental_alter_configs([resource], request_timeout=120).values():
+    done.result(120)
 """
 
 
@@ -323,10 +347,11 @@ class Produce:
 
     def __init__(self, bootstrap, *flags, **config):
         command = [os.environ["PRODUCE"], *flags, *options(config, bootstrap_servers=bootstrap)]
-        self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log
-        )
+        self.log = log_path("produce")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
         self.records = []
         self.outcomes = {}
         self.closed = None
@@ -337,17 +362,14 @@ class Produce:
     def __enter__(self):
         return self
 
-    def __exit__(self, failed, *_):
+    def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
         self.reader.join()
         self.process.stdout.close()
-        self.process.stdin.close()
-        if failed:
-            self.log.seek(0)
-            sys.stderr.write("---- log of produce\n%s\n----\n" % tail(self.log.read()))
-        self.log.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def read(self):
         for line in self.process.stdout:
@@ -423,7 +445,7 @@ class Produce:
                         "%d outcomes of %d after %g s" % (len(self.outcomes), count, timeout)
                     )
 
-    def finish(self, timeout=PATIENCE_S):
+    def finish(self, timeout=3 * PATIENCE_S):
         """Closes the input and waits for the end. Every record has one outcome, and the counters
         say the same."""
         self.process.stdin.close()
@@ -447,7 +469,7 @@ class Produce:
         return self.outcomes
 
 
-def produce(bootstrap, records, *flags, timeout=2 * PATIENCE_S, **config):
+def produce(bootstrap, records, *flags, timeout=3 * PATIENCE_S, **config):
     """Sends all the records; the outcomes in their order."""
     with Produce(bootstrap, *flags, **config) as producing:
         for record in records:
@@ -459,6 +481,9 @@ def produce(bootstrap, records, *flags, timeout=2 * PATIENCE_S, **config):
 class Feeder:
     """Sends numbered records to all partitions in turn, as fast as outcomes come back, until
     stopped. At most `outstanding` have none."""
+
+    # From then on it is slow: how long a fault takes is up to the machine, and all is read back.
+    MANY = 200_000
 
     def __init__(self, producing, topic, partitions, outstanding):
         self.producing, self.topic = producing, topic
@@ -478,12 +503,14 @@ class Feeder:
                     )
                     number += 1
                 self.producing.wait_for(number - half)
+                if number > self.MANY:
+                    self.stopping.wait(0.1)
         except Exception as failure:
             self.failure = failure
 
     def stop(self):
         self.stopping.set()
-        self.thread.join(2 * PATIENCE_S)
+        self.thread.join(3 * PATIENCE_S)
         if self.failure:
             raise self.failure
 
@@ -506,13 +533,64 @@ def while_sending(producing, topic, partitions, outstanding, faults):
     return producing.finish()
 
 
+def has_connection(pid):
+    """Whether a process has a TCP connection, be it one that the other end has closed."""
+    sockets = set()
+    for descriptor in Path("/proc/%d/fd" % pid).iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            sockets.add(os.readlink(descriptor))
+    rows = Path("/proc/%d/net/tcp" % pid).read_text().splitlines()[1:]
+    return any(
+        row[3] in (ESTABLISHED, CLOSE_WAIT) and "socket:[%s]" % row[9] in sockets
+        for row in map(str.split, rows)
+    )
+
+
 # ---- Running a module ----
+
+
+# What was logged while the present test ran.
+logs = []
+
+
+def log_path(name):
+    """A new file. It stays where the cluster's own logs are until the next cluster is started."""
+    directory = Path(os.environ["KAFKA_DIR"]) / "left"
+    directory.mkdir(parents=True, exist_ok=True)
+    logs.append(directory / ("%s-%d-%d.log" % (name, os.getpid(), len(list(directory.iterdir())))))
+    return logs[-1]
+
+
+class Result(unittest.TextTestResult):
+    """Shows the ends of the logs of a test that failed, and of the cluster's."""
+
+    def startTest(self, test):
+        logs.clear()
+        super().startTest(test)
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self.show_logs()
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self.show_logs()
+
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error:
+            self.show_logs()
+
+    def show_logs(self):
+        for log in logs + sorted(Path(os.environ["KAFKA_DIR"]).glob("node-*/log")):
+            self.stream.writeln("---- %s\n%s\n----" % (log, tail(log.read_bytes(), 2000)))
 
 
 def main():
     """unittest.main() under the project's rule: what can't run says so in one line, and under CI
     that is a failure."""
-    program = unittest.main(module="__main__", exit=False, verbosity=2)
+    runner = unittest.TextTestRunner(resultclass=Result, verbosity=2)
+    program = unittest.main(module="__main__", exit=False, testRunner=runner)
     result = program.result
     if not result.wasSuccessful():
         sys.exit(1)

@@ -139,9 +139,10 @@ class Compression(unittest.TestCase):
             topic = cluster.create_topic("size-%s" % codec)
             rng = random.Random(1)
             records = [Record(topic, lines(rng, 1024)) for _ in range(4000)]
-            outcomes = harness.produce(
-                cluster.bootstrap, records, compression_type=codec, linger_ms=100
-            )
+            # Batches are full, however long it takes to fill one.
+            config = {"compression_type": codec, "linger_ms": 1000 * harness.PATIENCE_S}
+            config["delivery_timeout_ms"] = 3 * harness.NEVER_MS
+            outcomes = harness.produce(cluster.bootstrap, records, **config)
             self.assertTrue(all(outcome.kind == "delivered" for outcome in outcomes))
             batches = cluster.batches(topic, 0)
             self.assertEqual({batch.codec for batch in batches}, {CODECS[codec]}, codec)

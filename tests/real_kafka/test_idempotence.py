@@ -10,7 +10,8 @@ RECORDS = 500
 PARTITIONS = 3
 # Records without an outcome: enough to keep batches in flight.
 OUTSTANDING = 300
-SMALL_BATCHES = dict(linger_ms=0, batch_size=256, request_timeout_ms=5_000)
+PATIENT = dict(delivery_timeout_ms=3 * harness.NEVER_MS)
+SMALL_BATCHES = dict(PATIENT, linger_ms=0, batch_size=256, request_timeout_ms=5_000)
 
 
 def setUpModule():
@@ -19,6 +20,9 @@ def setUpModule():
 
 
 class Idempotence(unittest.TestCase):
+    def tearDown(self):
+        cluster.revive()
+
     def check_log(self, topic, partition, values, outcomes):
         """The log holds those records, once and in order, each where it was told to be if that is
         known, in batches whose sequence has neither a gap nor a second start."""
@@ -39,7 +43,7 @@ class Idempotence(unittest.TestCase):
 
     def test_two_flushes_with_a_restart_in_between(self):
         topic = cluster.create_topic("idempotent")
-        with harness.Produce(cluster.bootstrap) as producing:
+        with harness.Produce(cluster.bootstrap, **PATIENT) as producing:
             for number in range(2 * RECORDS):
                 producing.send(Record(topic, b"%d" % number))
                 if number + 1 == RECORDS:

@@ -32,7 +32,8 @@ class Launcher(unittest.TestCase):
             self.addCleanup(os.close, descriptor)
 
     def run_launcher(self, *words):
-        return harness.run([harness.LAUNCHER, *words, "--dir", self.directory])
+        command = [harness.LAUNCHER, *words, "--dir", self.directory]
+        return harness.run(command, 2 * harness.PATIENCE_S)
 
     def check_all_end(self):
         for descriptor in self.processes:

@@ -12,7 +12,7 @@ OUTSTANDING = 300
 CONFIG = dict(
     enable_idempotence="false",
     acks="all",
-    delivery_timeout_ms=60_000,
+    delivery_timeout_ms=3 * harness.NEVER_MS,
     request_timeout_ms=1_500,
     linger_ms=0,
     batch_size=256,
@@ -25,6 +25,9 @@ def setUpModule():
 
 
 class Order(unittest.TestCase):
+    def tearDown(self):
+        cluster.revive()
+
     def while_sending(self, faults):
         """Runs faults(topic, more) while records flow, then reads all of them back."""
         topic = cluster.create_topic("order", PARTITIONS, min_insync_replicas=2)
@@ -56,7 +59,7 @@ class Order(unittest.TestCase):
     def test_leaders_freeze(self):
         def faults(topic, more):
             for index in range(PARTITIONS):
-                victim = cluster.describe(topic)[index]["leader"]
+                victim = cluster.leader(topic, index)
                 cluster.signal("pause", victim)
                 try:
                     more()
@@ -70,7 +73,7 @@ class Order(unittest.TestCase):
     def test_leaders_die(self):
         def faults(topic, more):
             for index in range(2):
-                victim = cluster.describe(topic)[index]["leader"]
+                victim = cluster.leader(topic, index)
                 cluster.signal("kill", victim)
                 more()
                 cluster.tell("restart", victim, "--in-sync")

@@ -43,6 +43,8 @@ def main():
         check_crcs=True,
         max_partition_fetch_bytes=8 << 20,
         fetch_max_wait_ms=100,
+        bootstrap_timeout_ms=int(1000 * timeout),
+        request_timeout_ms=int(1000 * timeout),
     )
     partitions = [
         TopicPartition(topic, number)
@@ -53,7 +55,7 @@ def main():
     consumer.seek_to_beginning(*partitions)
     ends = consumer.end_offsets(partitions)
     count = 0
-    while any(consumer.position(partition) < end for partition, end in ends.items()):
+    while any((consumer.position(partition) or 0) < end for partition, end in ends.items()):
         if time.monotonic() > deadline:
             print("timeout after %d records" % count, file=sys.stderr)
             return 4

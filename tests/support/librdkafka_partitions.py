@@ -31,7 +31,7 @@ def main(bootstrap, topic, partitioner):
         key = None if line == "-" else base64.b64decode(line)
         producer.produce(topic, value=b"", key=key, on_delivery=delivered(index))
         producer.poll(0)
-    producer.flush(60)
+    producer.flush(240)
     for partition in placed:
         print(partition)
 

@@ -72,6 +72,7 @@ public final class KafkaTestTool {
         config.put("allow.auto.create.topics", "false");
         config.put("fetch.max.wait.ms", "100");
         config.put("max.poll.records", "10000");
+        config.put("default.api.timeout.ms", args[2]);
         long consumed = 0;
         ByteArrayDeserializer bytes = new ByteArrayDeserializer();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(config, bytes, bytes)) {

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,9 @@ HELPER = HERE / "KafkaTestTool.java"
 
 # What most tests use, and what the helper is compiled against.
 DEFAULT_VERSION = "4.3.1"
+# What Maven has for all its downloads, and what a repository that is silent has to answer. Without
+# the second Maven waits for half an hour; it has one name in each of Maven's ways to download.
+MAVEN_S, SILENCE_MS = 300, 60_000
 
 
 def cache_dir():
@@ -104,28 +108,50 @@ def resolve(found, version):
         "dependency:build-classpath",
         "-DincludeScope=runtime",
         "-Dmdep.outputFile=" + str(scratch),
+        "-Daether.connector.requestTimeout=%d" % SILENCE_MS,
+        "-Dmaven.wagon.rto=%d" % SILENCE_MS,
     ]
     try:
-        run(command)
+        run(command, MAVEN_S)
     except Failure as failure:
-        if "Could not find artifact org.apache.kafka:" in str(failure):
-            raise Missing(
-                "Apache Kafka %s is not in the repositories that Maven knows" % version
-            ) from None
-        raise
+        raise_if_unknown(failure, version)
+        log("Maven failed, and is run once more: %s" % failure)
+        try:
+            run([*command, "-U"], MAVEN_S)  # it remembers what it did not get
+        except Failure as again:
+            raise_if_unknown(again, version)
+            raise
     scratch.rename(found)
 
 
-def run(command):
-    done = subprocess.run(
+def raise_if_unknown(failure, version):
+    if "Could not find artifact org.apache.kafka:" in str(failure):
+        raise Missing(
+            "Apache Kafka %s is not in the repositories that Maven knows" % version
+        ) from None
+
+
+def run(command, timeout=300):
+    """A failure shows what the program said. Of a program of several processes, such as Maven's
+    script, none is left behind."""
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    if done.returncode:
-        raise Failure("%s failed:\n%s" % (command[0], done.stdout[-4000:]))
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            raise Failure(
+                "%s took longer than %g s:\n%s" % (command[0], timeout, said[-4000:])
+            ) from None
+    if process.returncode:
+        raise Failure("%s failed:\n%s" % (command[0], said[-4000:]))
 
 
 LOG4J = """<Configuration status="WARN">

@@ -24,6 +24,9 @@ CONTROLLER_ID = 100
 FIRST_WITH_KRAFT = (3, 3)
 # A JVM that has not ended so long after TERM gets KILL.
 TERM_S = 30
+# Bounds against hanging: of a request that a client is writing, and of an answer, which may come
+# behind others that each wait for a JVM's end.
+REQUEST_S, ANSWER_S = 60, 240
 
 # ---- Configuration ----
 
@@ -38,18 +41,24 @@ COMMON = {
     "group.initial.rebalance.delay.ms": 0,
     "auto.leader.rebalance.enable": "false",
     "controlled.shutdown.retry.backoff.ms": 200,
+    # Tests write records with the timestamps of other years.
+    "log.retention.ms": -1,
     "inter.broker.listener.name": "PLAINTEXT",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 }
 KRAFT = {
     "broker.heartbeat.interval.ms": 250,
-    "broker.session.timeout.ms": 1500,
+    # How long a JVM may take to start on a busy machine.
+    "initial.broker.registration.timeout.ms": 300000,
     "controller.quorum.election.timeout.ms": 500,
     "controller.quorum.fetch.timeout.ms": 1000,
     "controller.quorum.election.backoff.max.ms": 300,
     "controller.quorum.request.timeout.ms": 1000,
     "controller.listener.names": "CONTROLLER",
 }
+# A broker that is silent for so long is fenced, and others lead in its place. One that is alone has
+# none, and refuses what it gets when a busy machine lets it sleep for a moment.
+SESSION_MS, SESSION_ALONE_MS = 1500, 6000
 ZOOKEEPER = {
     "zookeeper.session.timeout.ms": 2000,
     "zookeeper.connection.timeout.ms": 20000,
@@ -102,6 +111,7 @@ class Cluster:
         self.ports = {str(number): Port() for number in range(1, count + 1)}
         self.controller = Port()
         self.combined = count == 1 and self.has_kraft
+        self.session_ms = SESSION_ALONE_MS if self.combined else SESSION_MS
         shared = dict(COMMON)
         shared["default.replication.factor"] = shared["offsets.topic.replication.factor"] = count
         shared["min.insync.replicas"] = min(2, count)
@@ -110,7 +120,7 @@ class Cluster:
             if name == CONTROLLER and not self.has_kraft:
                 self.nodes[name] = Node(name, directory, ZOOKEEPER_SERVER, self.zookeeper())
             else:
-                config = dict(shared, **self.place(name), **extra)
+                config = {**shared, **self.place(name), **extra}
                 self.nodes[name] = Node(name, directory, BROKER, config)
 
     def place(self, name):
@@ -127,7 +137,10 @@ class Cluster:
                 }
             )
         voter = "%d@%s" % (1 if self.combined else CONTROLLER_ID, self.controller.address)
-        quorum = dict(KRAFT, **{"controller.quorum.voters": voter})
+        quorum = dict(
+            KRAFT,
+            **{"controller.quorum.voters": voter, "broker.session.timeout.ms": self.session_ms}
+        )
         controller = "CONTROLLER://" + self.controller.address
         if name == CONTROLLER:
             return dict(
@@ -176,7 +189,7 @@ def control_address(directory):
 def ask(directory, *words):
     """The supervisor's answer; None if there is none."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(TERM_S + 10)
+        connection.settimeout(ANSWER_S)
         try:
             connection.connect(control_address(directory))
             connection.sendall(json.dumps(words).encode() + b"\n")
@@ -246,7 +259,7 @@ class Supervisor:
     def answer(self):
         connection, _ = self.listener.accept()
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(REQUEST_S)
             try:
                 words = json.loads(connection.makefile("rb").readline())
                 reply = self.handle(*words)
