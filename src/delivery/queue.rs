@@ -129,10 +129,11 @@ impl DeliveryQueue {
         let cut = delivery.cut;
         if delivery.sync_id != 0 {
             counter.fetch_add(count, Ordering::Release);
+            // First: when the call returns, a flush that may not wait finds the record done.
+            self.cuts.completed(cut);
             if let Some(slot) = lock(&self.sync).get_mut(&delivery.sync_id) {
                 *slot = Some(delivery);
             }
-            self.cuts.completed(cut);
             self.sync_signal.notify();
             return;
         }
@@ -666,6 +667,23 @@ mod tests {
         assert!(!bench.queue.step(), "callbacks don't see them");
         drop(eight);
         assert_eq!(bench.accumulator.pool().used(), 0);
+    }
+
+    #[test]
+    fn what_a_send_sync_returns_with_is_done_for_flush() {
+        let bench = Bench::new(DeliveryMode::None);
+        bench.queue.expect_sync(7);
+        let delivery = bench.delivery(70, status::OK, 7);
+        let cut = bench.accumulator.cuts().advance();
+        let far = bench.clock.now().after(Duration::from_secs(30));
+        std::thread::scope(|scope| {
+            // The call can't see its outcome yet.
+            let waits = lock(&bench.queue.sync);
+            scope.spawn(|| bench.queue.push(delivery));
+            assert!(bench.accumulator.cuts().wait(cut, &bench.clock, far));
+            drop(waits);
+        });
+        assert!(bench.queue.wait_sync(7, &bench.clock, far).is_some());
     }
 
     #[test]
