@@ -22,13 +22,13 @@ function(kafka_producer_set_up_test name label timeout)
   endif()
 endfunction()
 
-# kafka_producer_c_test(NAME SOURCES a.c ... [ARGS ...] [LABELS ...] [TIMEOUT 60] [STANDARD 11]
+# kafka_producer_c_test(NAME SOURCES a.c ... [ARGS ...] [LABELS ...] [TIMEOUT 240] [STANDARD 11]
 # [LIBRARIES ...]) builds the program twice and runs it against the shared and against the static
 # library, as NAME.shared and NAME.static.
 function(kafka_producer_c_test name)
   cmake_parse_arguments(PARSE_ARGV 1 test "" "TIMEOUT;STANDARD" "SOURCES;ARGS;LABELS;LIBRARIES")
   if(NOT test_TIMEOUT)
-    set(test_TIMEOUT 60)
+    set(test_TIMEOUT 240)
   endif()
   if(NOT test_STANDARD)
     set(test_STANDARD 11)

@@ -75,7 +75,10 @@ static void threads_and_re_entry(producer_mock_cluster_t *cluster) {
   memset(&state, 0, sizeof state);
   pthread_mutex_init(&state.started, NULL);
   ledger_init(&state.ledger, 103);
+  /* Other topics are not known, and won't be: no answer comes between two looks. */
+  CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_create_topic(cluster, producer_str("inside"), 1));
   producer_config_t *config = config_for(cluster);
+  set_key(config, "allow.auto.create.topics", "false");
   CHECK_STATUS(PRODUCER_OK, producer_config_set_delivery_callback(config, on_deliveries, &state));
   CHECK_STATUS(PRODUCER_OK,
                producer_config_set_log_callback(config, PRODUCER_LOG_DEBUG, on_log, &state));
@@ -103,17 +106,12 @@ typedef struct {
   atomic_int entered, let_go, left;
 } gate_t;
 
-static void wait_for(atomic_int *flag) {
-  for (int i = 0; i < 30000 && !atomic_load(flag); i++) sleep_ms(1);
-  CHECK(atomic_load(flag));
-}
-
 static void on_gate(const producer_delivery_t *deliveries, size_t count, void *user_data) {
   gate_t *gate = user_data;
   (void)deliveries;
   (void)count;
   atomic_store(&gate->entered, 1);
-  wait_for(&gate->let_go);
+  EVENTUALLY(atomic_load(&gate->let_go));
   atomic_fetch_add(&gate->left, 1);
 }
 
@@ -131,12 +129,10 @@ static void the_end_waits(producer_mock_cluster_t *cluster) {
   producer_t *producer = start(config);
   producer_record_t record = {.topic = producer_str("gate")};
   CHECK_OK(producer_send(producer, &record, &error));
-  wait_for(&gate.entered);
+  EVENTUALLY(atomic_load(&gate.entered));
   /* The record's outcome is there, its callback has not returned: flush waits for that. */
   CHECK_FAILS(PRODUCER_ERR_TIMED_OUT, producer_flush(producer, 20, &error));
-  int64_t begin = now_ms();
   CHECK_FAILS(PRODUCER_ERR_TIMED_OUT, producer_close(producer, 20, NULL, &error));
-  CHECK(now_ms() - begin < 5000);
   CHECK_EQ(0, gate.left);
   CHECK_FAILS(PRODUCER_ERR_CLOSED, producer_send(producer, &record, &error));
   pthread_t thread;
@@ -156,12 +152,15 @@ typedef struct {
 
 static void on_suicide(const producer_delivery_t *deliveries, size_t count, void *user_data) {
   suicide_t *state = user_data;
-  for (size_t i = 0; i < count; i++)
-    atomic_fetch_add(&state->reported, (int)deliveries[i].count);
   producer_t *producer = (producer_t *)atomic_exchange(&state->producer, 0);
-  if (!producer) return;
-  producer_free(producer); /* put off: this very callback belongs to it */
-  atomic_store(&state->freed, 1);
+  if (producer) {
+    producer_free(producer); /* put off: this very callback belongs to it */
+    atomic_store(&state->freed, 1);
+  }
+  int reported = 0;
+  for (size_t i = 0; i < count; i++) reported += (int)deliveries[i].count;
+  /* The last that is done with `state`: with the last record it is gone. */
+  atomic_fetch_add(&state->reported, reported);
 }
 
 /* A producer freed inside its own callback; what it still had is reported all the same. */
@@ -179,8 +178,8 @@ static void freed_inside(producer_mock_cluster_t *cluster) {
   CHECK_OK(producer_send(producer, &record, &error));
   atomic_store(&state.producer, (uintptr_t)producer);
   CHECK_STATUS(PRODUCER_OK, producer_purge(producer, producer_str("first"), -1));
-  wait_for(&state.freed);
-  for (int i = 0; i < 30000 && atomic_load(&state.reported) < 3; i++) sleep_ms(1);
+  EVENTUALLY(atomic_load(&state.freed));
+  EVENTUALLY(atomic_load(&state.reported) >= 3);
   CHECK_EQ(3, state.reported);
 }
 

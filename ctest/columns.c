@@ -57,12 +57,12 @@ int main(void) {
 
   /* No keys, the partitioner chooses; then all values null. */
   CHECK_OK(producer_send_columns(producer, producer_str("four"), -1, null, NULL, value_bytes,
-                                 value_lens, COUNT, COUNT, 5000, &accepted, &error));
+                                 value_lens, COUNT, COUNT, LONG_MS, &accepted, &error));
   CHECK_EQ(COUNT, accepted);
   int32_t nulls[COUNT];
   for (int i = 0; i < COUNT; i++) nulls[i] = -1;
   CHECK_OK(producer_send_columns(producer, producer_str("four"), -1, null, NULL, null, nulls,
-                                 COUNT, 2 * COUNT, 5000, &accepted, &error));
+                                 COUNT, 2 * COUNT, LONG_MS, &accepted, &error));
   CHECK_OK(producer_flush(producer, 30000, &error));
   CHECK_LEDGER(&ledger, 0);
   int64_t total = 0;

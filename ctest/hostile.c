@@ -60,17 +60,23 @@ static void *serve(void *argument) {
   }
 }
 
+/* A socket with a port that is nobody else's; who connects is refused until it listens. */
+static int bind_somewhere(uint16_t *port) {
+  int bound = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in address = {.sin_family = AF_INET};
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t len = sizeof address;
+  CHECK_EQ(0, bind(bound, (struct sockaddr *)&address, len));
+  CHECK_EQ(0, getsockname(bound, (struct sockaddr *)&address, &len));
+  *port = ntohs(address.sin_port);
+  return bound;
+}
+
 static void server_start(server_t *server, answer_fn answer) {
   memset(server, 0, sizeof *server);
   server->answer = answer;
-  server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct sockaddr_in address = {.sin_family = AF_INET};
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  CHECK_EQ(0, bind(server->listener, (struct sockaddr *)&address, sizeof address));
+  server->listener = bind_somewhere(&server->port);
   CHECK_EQ(0, listen(server->listener, 16));
-  socklen_t len = sizeof address;
-  CHECK_EQ(0, getsockname(server->listener, (struct sockaddr *)&address, &len));
-  server->port = ntohs(address.sin_port);
   CHECK_EQ(0, pthread_create(&server->thread, NULL, serve, server));
 }
 
@@ -242,7 +248,8 @@ static void keep_line(producer_log_level_t level, const char *target, const char
   pthread_mutex_unlock(&log->lock);
 }
 
-/* One send to `servers`: it must fail in time, say `word`, and leave something on the log. */
+/* One send to `servers`: it must fail in time, say `word`, and leave something on the log. Where
+ * this machine is so busy that the peer has not shown itself by then, the next one must. */
 static void try_servers(const char *name, const char *servers, const char *word) {
   static log_t log;
   producer_error_t error;
@@ -259,17 +266,20 @@ static void try_servers(const char *name, const char *servers, const char *word)
                producer_config_set_log_callback(config, PRODUCER_LOG_DEBUG, keep_line, &log));
   producer_t *producer = start(config);
   producer_record_t record = {.topic = producer_str("hostile")};
-  int64_t begin = now_ms();
-  CHECK_FAILS(PRODUCER_ERR_TIMED_OUT, producer_send(producer, &record, &error));
-  int64_t took = now_ms() - begin;
-  if (took < 750 || took > 5000) FAIL("%s: it took %lld ms", name, (long long)took);
-  CHECK(error.flags & PRODUCER_RETRIABLE);
+  const int64_t end = now_ms() + LONG_MS / 4;
+  do {
+    int64_t begin = now_ms();
+    CHECK_FAILS(PRODUCER_ERR_TIMED_OUT, producer_send(producer, &record, &error));
+    int64_t took = now_ms() - begin;
+    if (took < 750 || took > LONG_MS) FAIL("%s: it took %lld ms", name, (long long)took);
+    CHECK(error.flags & PRODUCER_RETRIABLE);
+  } while (!strstr(error.message, word) && now_ms() < end);
   if (!strstr(error.message, word))
     FAIL("%s: \"%s\" does not say \"%s\"; the log:\n%s", name, error.message, word, log.text);
   producer_record_t again = {.topic = producer_str("hostile")};
   CHECK_FAILS(PRODUCER_ERR_METADATA_PENDING, producer_try_send(producer, &again, &error));
   CHECK_COUNTERS(producer, 0, 0);
-  CHECK_OK(producer_close(producer, 5000, NULL, &error));
+  CHECK_OK(producer_close(producer, LONG_MS, NULL, &error));
   producer_free(producer);
   if (log.len == 0) FAIL("%s: the log is empty", name);
   pthread_mutex_destroy(&log.lock);
@@ -311,11 +321,11 @@ int main(void) {
   }
   /* A port where nobody listens, and a name that nobody has. */
   server_t server;
-  server_start(&server, silence);
   char servers[64];
+  int bound = bind_somewhere(&server.port);
   snprintf(servers, sizeof servers, "127.0.0.1:%u", server.port);
-  server_stop(&server);
   try_servers("nobody", servers, "refused");
+  close(bound);
   try_servers("no such host", "no-such-host.invalid:9092", "no-such-host.invalid");
 
   /* A good server beside bad ones is found. */

@@ -2,7 +2,6 @@
  * behind, and later producers work. */
 #include "support.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,19 +17,13 @@
 #endif
 #endif
 
-static int entries(const char *path) {
-  DIR *directory = opendir(path);
+static int open_descriptors(void) {
+  DIR *directory = opendir("/proc/self/fd");
   CHECK(directory);
   int count = 0;
   while (readdir(directory)) count++;
   closedir(directory);
   return count;
-}
-
-/* Threads end, and the mock cluster hangs up, a moment after they were told to. */
-static void expect_entries(const char *path, int count) {
-  for (int i = 0; i < 5000 && entries(path) != count; i++) sleep_ms(1);
-  CHECK_EQ(count, entries(path));
 }
 
 static void refused_or_working(const producer_config_t *config, bool *refused, bool *works) {
@@ -69,14 +62,15 @@ static void descriptors(const producer_config_t *config) {
     CHECK(holes[count] >= 0);
     highest = holes[count] > highest ? holes[count] : highest;
   } while (++count < 32);
-  int before = entries("/proc/self/fd");
+  int before = open_descriptors();
   for (int available = 0; available < 16; available++) {
     limit = old;
     limit.rlim_cur = (rlim_t)(highest + 1 + available);
     CHECK_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
     refused_or_working(config, &refused, &works);
     CHECK_EQ(0, setrlimit(RLIMIT_NOFILE, &old));
-    expect_entries("/proc/self/fd", before);
+    /* The mock cluster hangs up a moment later. */
+    EVENTUALLY(open_descriptors() == before);
   }
   CHECK(refused && works);
   while (count > 0) close(holes[--count]);
@@ -101,14 +95,14 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 static void threads(const producer_config_t *config) {
-  int before = entries("/proc/self/task");
+  int before = threads_named("");
   for (int available = 0; available < 4; available++) {
     bool refused = false, works = false;
     atomic_store(&threads_left, available);
     refused_or_working(config, &refused, &works);
     CHECK_EQ(available < 2, refused); /* the callback thread and the network thread */
     CHECK_EQ(available >= 2, works);
-    expect_entries("/proc/self/task", before);
+    EVENTUALLY(threads_named("") == before);
   }
   atomic_store(&threads_left, -1);
   send_one(config);
@@ -141,7 +135,7 @@ static void free_inside(const producer_delivery_t *deliveries, size_t count, voi
 static void freed_without_a_thread(producer_mock_cluster_t *cluster) {
   producer_error_t error;
   last_t last = {0};
-  int before = entries("/proc/self/task");
+  int before = threads_named("");
   producer_config_t *config = config_for(cluster);
   set_key(config, "linger.ms", "60000");
   CHECK_STATUS(PRODUCER_OK, producer_config_set_delivery_callback(config, free_inside, &last));
@@ -152,9 +146,9 @@ static void freed_without_a_thread(producer_mock_cluster_t *cluster) {
   CHECK_OK(producer_send(producer, &record, &error));
   atomic_store(&last.producer, (uintptr_t)producer);
   CHECK_STATUS(PRODUCER_OK, producer_purge(producer, producer_str("first"), -1));
-  for (int i = 0; i < 30000 && atomic_load(&last.reported) < 2; i++) sleep_ms(1);
+  EVENTUALLY(atomic_load(&last.reported) >= 2);
   CHECK_EQ(2, last.reported);
-  expect_entries("/proc/self/task", before);
+  EVENTUALLY(threads_named("") == before);
 }
 
 #endif

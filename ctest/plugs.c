@@ -250,7 +250,6 @@ static void what_they_do(producer_mock_cluster_t *cluster) {
   producer_config_t *config = config_for(cluster);
   CHECK_STATUS(PRODUCER_OK, producer_config_add_interceptor(config, &interceptor));
   CHECK_STATUS(PRODUCER_OK, producer_config_set_value_serializer(config, &serializer));
-  set_key(config, "max.block.ms", "2000");
   producer_t *producer = NULL;
   /* Without the key that it wants there is no producer, and nothing to end. */
   CHECK_FAILS(PRODUCER_ERR_INVALID_CONFIG, producer_new(config, &producer, &error));

@@ -103,7 +103,7 @@ static void compare(producer_mock_cluster_t *cluster, const places_t *places, in
     if (sent->flags & PRODUCER_RECORD_HAS_TIMESTAMP) {
       CHECK_EQ(sent->timestamp_ms, got.timestamp_ms);
     } else {
-      CHECK(got.timestamp_ms >= since_ms && got.timestamp_ms < since_ms + 60000);
+      CHECK(got.timestamp_ms >= since_ms && got.timestamp_ms < since_ms + 3600000);
     }
     if (sent->flags & PRODUCER_RECORD_HAS_PARTITION) CHECK_EQ(sent->partition, partition);
   }
@@ -165,7 +165,7 @@ static void one_run(const char *acks, const char *linger, const char *buffer_mem
 
   int64_t since_ms = (int64_t)time(NULL) * 1000;
   send_all(producer);
-  CHECK_OK(producer_flush(producer, 30000, &error));
+  CHECK_OK(producer_flush(producer, LONG_MS, &error));
   CHECK_LEDGER(&places.ledger, 0);
   CHECK_COUNTERS(producer, RECORDS, 0);
   if (strcmp(acks, "0") != 0) compare(cluster, &places, since_ms);
@@ -192,11 +192,10 @@ static void send_and_wait(void) {
   ledger_t ledger;
   ledger_init(&ledger, 0);
   producer_config_t *config = config_for(cluster);
-  set_key(config, "linger.ms", "10000"); /* not waited for */
+  set_key(config, "linger.ms", "60000"); /* who waited for that would be too late */
   CHECK_STATUS(PRODUCER_OK, producer_config_set_delivery_callback(config, ledger_callback,
                                                                   &ledger));
   producer_t *producer = start(config);
-  int64_t begin = now_ms();
   for (int i = 0; i < 20; i++) {
     sample_t sample;
     make(&sample, (uint64_t)i * 5);
@@ -213,7 +212,6 @@ static void send_and_wait(void) {
     CHECK_EQ(got.timestamp_ms, receipt.timestamp_ms);
     CHECK(same_bytes(sample.record.value, got.value));
   }
-  CHECK(now_ms() - begin < 8000);
   CHECK_OK(producer_flush(producer, 0, &error));
   CHECK_EQ(0, ledger.reported);
   CHECK_COUNTERS(producer, 20, 0);

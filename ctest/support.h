@@ -4,6 +4,7 @@
 #include <kafka_producer.h>
 #include <kafka_producer_mock.h>
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -78,6 +79,45 @@ __attribute__((unused)) static int64_t now_ms(void) {
 __attribute__((unused)) static void sleep_ms(int ms) {
   struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
   nanosleep(&time, NULL);
+}
+
+/* Bounds every wait for what is to come; none of these is a measurement. */
+enum { LONG_MS = 60000 };
+
+/* Waits for what another thread does. */
+#define EVENTUALLY(condition) \
+  do { \
+    int64_t end_ = now_ms() + LONG_MS; \
+    while (!(condition)) { \
+      if (now_ms() > end_) FAIL("not in %d ms: %s", LONG_MS, #condition); \
+      sleep_ms(1); \
+    } \
+  } while (0)
+
+/* How many threads of this process have names that begin so. One that has ended and was joined may
+ * be listed a moment longer: who is on the way out does not count. */
+__attribute__((unused)) static int threads_named(const char *prefix) {
+  const unsigned exiting = 4; /* PF_EXITING, which is set before a join returns */
+  int count = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  CHECK(tasks);
+  for (struct dirent *task; (task = readdir(tasks));) {
+    char path[300], line[512] = "";
+    unsigned flags = 0;
+    if (task->d_name[0] == '.') continue;
+    snprintf(path, sizeof path, "/proc/self/task/%s/stat", task->d_name);
+    FILE *file = fopen(path, "r");
+    if (!file) continue;
+    bool there = fgets(line, sizeof line, file) != NULL;
+    fclose(file);
+    if (!there) continue;
+    /* ID (NAME) STATE PARENT GROUP SESSION TERMINAL ITS-GROUP FLAGS */
+    char *name = strchr(line, '('), *rest = strrchr(line, ')');
+    CHECK(name && rest && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1);
+    count += strncmp(name + 1, prefix, strlen(prefix)) == 0 && !(flags & exiting);
+  }
+  closedir(tasks);
+  return count;
 }
 
 __attribute__((unused)) static producer_slice_t bytes_of(const void *data, size_t len) {
