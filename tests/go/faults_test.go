@@ -257,16 +257,22 @@ func TestAResetInMidRequestIsDeliveredOnce(t *testing.T) {
 	w.size = 20_000
 	w.send()
 	w.flush()
+	// The producer asks for metadata when it pleases: where the reset hits that, there is another.
 	sendOverReset := func(direction string, k int, requests uint64) {
-		w.assertCut(1, func() {
-			written := w.cluster.Requests(1, kafka.Produce)
-			w.command("cut 1 %s %d reset once", direction, k)
-			w.send()
-			w.flush()
-			if got := w.cluster.Requests(1, kafka.Produce) - written; got != requests {
+		var got uint64
+		w.eventually(fmt.Sprintf("%d whole requests", requests), func() bool {
+			w.assertCut(1, func() {
+				written := w.cluster.Requests(1, kafka.Produce)
+				w.command("cut 1 %s %d reset once", direction, k)
+				w.send()
+				w.flush()
+				got = w.cluster.Requests(1, kafka.Produce) - written
+				w.command("heal 1")
+			})
+			if got < 1 || got > requests {
 				t.Fatalf("%d whole requests, with a reset after byte %d %s", got, k, direction)
 			}
-			w.command("heal 1")
+			return got == requests
 		})
 	}
 	// The broker gets a part of the request: nothing is written the first time.
@@ -305,52 +311,74 @@ func TestADeliveryTimeoutTellsTheTruth(t *testing.T) {
 	w := newWorld(t, 1, 3, map[string]string{
 		"request.timeout.ms": "400", "delivery.timeout.ms": "1000",
 	})
-	w.send()
-	w.flush()
-	expect := func(first uint64, maybe bool) {
+	// Sends a record to each partition, whatever comes of it must be true; whether it is what is
+	// wanted of all of them.
+	try := func(wanted func(kafka.Outcome) bool) bool {
 		t.Helper()
+		first := w.tag
+		w.send()
 		outcomes := w.outcomes()
+		w.assertTruth(outcomes)
+		all := true
 		for tag := first; tag < w.tag; tag++ {
 			outcome := outcomes[tag]
-			if outcome.Status != kafka.DeliveryTimedOut ||
-				(outcome.Flags&kafka.MaybePersisted != 0) != maybe ||
-				(outcome.Attempts > 0) != maybe || outcome.Message == "" {
-				t.Fatalf("%d, maybe written: %v: %+v", tag, maybe, outcome)
-			}
-			if !maybe && outcome.Stage != kafka.NotConnected {
+			maybe := outcome.Flags&kafka.MaybePersisted != 0
+			if outcome.Status != kafka.OK && (outcome.Status != kafka.DeliveryTimedOut ||
+				maybe != (outcome.Attempts > 0) || outcome.Message == "") {
 				t.Fatalf("%d: %+v", tag, outcome)
 			}
+			all = all && wanted(outcome)
 		}
+		return all
+	}
+	// On a busy machine a record's second may be over before anything else has come of it: what is
+	// to be shown is tried again then.
+	deliver := func() {
+		t.Helper()
+		w.eventually("records are delivered", func() bool {
+			return try(func(outcome kafka.Outcome) bool { return outcome.Status == kafka.OK })
+		})
 	}
 	// Requests arrive, and no answer comes: the records are in the log, and the producer can't know.
-	first := w.tag
-	w.command("cut 1 down 0 swallow")
-	w.send()
-	expect(first, true)
-	for partition, tags := range w.sent {
-		if log := w.cluster.Log(partition); len(log) != len(tags) {
-			t.Fatalf("partition %d: %d records, %d were sent", partition, len(log), len(tags))
-		}
-	}
+	w.eventually("records that may be written", func() bool {
+		w.command("heal 1")
+		deliver()
+		w.command("cut 1 down 0 swallow")
+		return try(func(outcome kafka.Outcome) bool {
+			return outcome.Status != kafka.OK && outcome.Attempts > 0
+		})
+	})
+	w.assertWritten()
 	// No broker is there: nothing can have been written.
 	w.command("backend 1 127.0.0.1:1")
 	w.command("heal 1")
 	w.command("close 1")
 	w.eventually("the connections are gone", func() bool { return len(w.connections(1)) == 0 })
-	first = w.tag
-	w.send()
-	expect(first, false)
+	w.eventually("records that are not written", func() bool {
+		return try(func(outcome kafka.Outcome) bool {
+			return outcome.Status != kafka.OK && outcome.Attempts == 0 &&
+				outcome.Stage == kafka.NotConnected
+		})
+	})
 	// And it goes on when there is one again.
 	w.command("backend 1 %s", w.cluster.Addresses()[0])
-	w.send()
+	deliver()
+}
+
+// What may be written has arrived, or does: requests were sent as a whole.
+func (w *world) assertWritten() {
+	w.Helper()
 	outcomes := w.outcomes()
-	if failed := w.assertTruth(outcomes); failed != 2*len(w.sent) {
-		t.Fatalf("%d failures", failed)
-	}
-	for partition := range w.sent {
-		if log := w.cluster.Log(partition); len(log) != 3 {
-			t.Fatalf("partition %d has %d records", partition, len(log))
+	for partition, tags := range w.sent {
+		written := 0
+		for _, tag := range tags {
+			if outcomes[tag].Status == kafka.OK || outcomes[tag].Flags&kafka.MaybePersisted != 0 {
+				written++
+			}
 		}
+		w.eventually("all of it is in the log", func() bool {
+			return len(w.cluster.Log(partition)) == written
+		})
 	}
 }
 
