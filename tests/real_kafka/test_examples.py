@@ -236,7 +236,7 @@ class SendFileAndFaults(unittest.TestCase):
                     process.stdin.write(lines[-1] + b"\n")
             process.stdin.flush()
 
-        feeder = threading.Thread(target=feed)
+        feeder = threading.Thread(target=feed, daemon=True)
         feeder.start()
         try:
             self.wait_until_written(1000)
@@ -244,7 +244,8 @@ class SendFileAndFaults(unittest.TestCase):
             self.wait_until_written(cluster.ends(self.topic)[0] + 1000)
         finally:
             restarted.set()
-            feeder.join()
+            feeder.join(harness.PATIENCE_S)
+        self.assertFalse(feeder.is_alive(), "send_file does not read")
         self.assertEqual(self.finish(process)[:2], (0, ""))
         values = [record.value for record in cluster.java_consume(self.topic)]
         self.assertEqual(list(dict.fromkeys(values)), lines, "lost or out of order")
