@@ -43,6 +43,8 @@ FLUSH = -2
 PATIENCE_S = 240
 # A time-out of the producer's that is not to pass.
 NEVER_MS = 1000 * PATIENCE_S
+# What the program `produce` has unless a test says otherwise: records wait as long as it takes.
+PATIENT = dict(max_block_ms=NEVER_MS, delivery_timeout_ms=3 * NEVER_MS)
 
 
 def run(command, timeout=PATIENCE_S, stdin=b"", env=None):
@@ -346,7 +348,8 @@ class Produce:
     """A running `produce`. Records go in while outcomes come out; `outcomes` is by tag, from 0."""
 
     def __init__(self, bootstrap, *flags, **config):
-        command = [os.environ["PRODUCE"], *flags, *options(config, bootstrap_servers=bootstrap)]
+        config = {**PATIENT, **config, "bootstrap_servers": bootstrap}
+        command = [os.environ["PRODUCE"], *flags, *options(config)]
         self.log = log_path("produce")
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(

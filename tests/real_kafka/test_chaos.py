@@ -45,8 +45,7 @@ CONFIG = {
     "batch.size": "512",
     "linger.ms": "0",
     "request.timeout.ms": "1000",
-    "delivery.timeout.ms": str(3 * harness.NEVER_MS),
-    "max.block.ms": str(harness.NEVER_MS),
+    **{key.replace("_", "."): str(value) for key, value in harness.PATIENT.items()},
 }
 
 
@@ -306,8 +305,10 @@ class Chaos(unittest.TestCase):
         }
 
     def check_it_was_a_test(self, checker, faults, seconds):
-        """All partitions got records, faults of all kinds happened and met records in flight."""
-        self.assertEqual(len(checker.read_up_to), 2 * PARTITIONS)
+        """All partitions got records, faults of all kinds happened and met records in flight. With
+        short deadlines a busy machine may lose all records of a partition."""
+        sent_to = {(one.topic, one.partition) for one in checker.streams.values() if one.count}
+        self.assertEqual(len(sent_to), 2 * PARTITIONS)
         total = sum(faults.counts.values())
         self.assertGreaterEqual(total, least_faults(seconds), faults.counts)
         if total >= len(faults.kinds):

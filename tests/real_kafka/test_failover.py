@@ -10,13 +10,7 @@ PARTITIONS = 3
 # Records without an outcome: enough to keep batches in flight, few enough that a fault meets all.
 OUTSTANDING = 300
 # Small batches that do not wait: several of a partition are in flight.
-CONFIG = dict(
-    acks="all",
-    delivery_timeout_ms=3 * harness.NEVER_MS,
-    request_timeout_ms=5_000,
-    linger_ms=0,
-    batch_size=256,
-)
+CONFIG = dict(acks="all", request_timeout_ms=5_000, linger_ms=0, batch_size=256)
 
 
 def setUpModule():

@@ -10,8 +10,7 @@ RECORDS = 500
 PARTITIONS = 3
 # Records without an outcome: enough to keep batches in flight.
 OUTSTANDING = 300
-PATIENT = dict(delivery_timeout_ms=3 * harness.NEVER_MS)
-SMALL_BATCHES = dict(PATIENT, linger_ms=0, batch_size=256, request_timeout_ms=5_000)
+SMALL_BATCHES = dict(linger_ms=0, batch_size=256, request_timeout_ms=5_000)
 
 
 def setUpModule():
@@ -43,7 +42,7 @@ class Idempotence(unittest.TestCase):
 
     def test_two_flushes_with_a_restart_in_between(self):
         topic = cluster.create_topic("idempotent")
-        with harness.Produce(cluster.bootstrap, **PATIENT) as producing:
+        with harness.Produce(cluster.bootstrap) as producing:
             for number in range(2 * RECORDS):
                 producing.send(Record(topic, b"%d" % number))
                 if number + 1 == RECORDS:

@@ -12,7 +12,6 @@ OUTSTANDING = 300
 CONFIG = dict(
     enable_idempotence="false",
     acks="all",
-    delivery_timeout_ms=3 * harness.NEVER_MS,
     request_timeout_ms=1_500,
     linger_ms=0,
     batch_size=256,

@@ -111,7 +111,7 @@ class UnknownTopic(unittest.TestCase):
 
     def test_one_made_while_it_is_waited_for_is_found(self):
         topic = harness.fresh("made-in-time")
-        with harness.Produce(cluster.bootstrap, max_block_ms=harness.NEVER_MS) as producing:
+        with harness.Produce(cluster.bootstrap) as producing:
             producing.send(Record(topic, b"v"))
             producing.process.stdin.flush()
             cluster.tell("topic", "create", topic, "--partitions", 1)
