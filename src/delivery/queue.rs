@@ -345,13 +345,20 @@ impl DeliveryQueue {
             if self.step() {
                 continue;
             }
-            if lock(&self.state).closed {
-                // A log line may have come between the step and the flag.
+            if self.is_over() {
+                // A log line may have come between the step and the end.
                 self.run_logs();
                 return;
             }
             self.signal.wait(seen, clock, Instant::NEVER);
         }
+    }
+
+    /// Whether nothing is left and nothing will come. Both under one lock: a delivery may have come
+    /// since a step found nothing, and the close right behind it.
+    fn is_over(&self) -> bool {
+        let state = lock(&self.state);
+        state.closed && state.queue.is_empty()
     }
 
     /// Announces a `send_sync` call: its delivery will be kept for [`DeliveryQueue::wait_sync`].
@@ -549,10 +556,10 @@ mod tests {
         assert!(bench.readable());
         assert_eq!(bench.poll(2).unwrap(), [0, 1]);
         assert!(bench.readable(), "one is left");
-        assert_eq!(bench.poll(0).unwrap(), []);
+        assert_eq!(bench.poll(0).unwrap(), [0; 0]);
         assert_eq!(bench.poll(5).unwrap(), [2]);
         assert!(!bench.readable());
-        assert_eq!(bench.poll(5).unwrap(), []);
+        assert_eq!(bench.poll(5).unwrap(), [0; 0]);
         bench.push(3);
         bench.queue.close();
         assert_eq!(bench.poll(5).unwrap(), [3]);
@@ -640,6 +647,18 @@ mod tests {
         });
         assert_eq!(lock(&sink.tags).concat(), (0..500).collect::<Vec<_>>());
         assert_eq!(bench.outstanding(), 0);
+    }
+
+    #[test]
+    fn what_comes_between_the_last_step_and_the_close_is_handed_over() {
+        let sink = Arc::new(Sink::default());
+        let bench = Bench::new(DeliveryMode::Callback(Arc::clone(&sink) as _));
+        assert!(!bench.queue.step() && !bench.queue.is_over());
+        bench.push(1);
+        bench.queue.close();
+        assert!(!bench.queue.is_over(), "one is left");
+        assert!(bench.queue.step() && bench.queue.is_over());
+        assert_eq!(*lock(&sink.tags), [[1]]);
     }
 
     #[test]
