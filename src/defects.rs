@@ -99,11 +99,13 @@ mod switch {
     }
 
     /// This thread's defect.
+    #[cfg(feature = "mock")]
     pub(crate) fn switched() -> Option<Defect> {
         SWITCHED.get()
     }
 
     /// Gives this thread a defect, or none.
+    #[cfg(feature = "mock")]
     pub(crate) fn set(defect: Option<Defect>) {
         SWITCHED.set(defect);
     }

@@ -123,6 +123,7 @@ pub(crate) mod notified {
     }
 
     /// Since the last call, by this thread.
+    #[cfg(feature = "mock")]
     pub(crate) fn take() -> u64 {
         COUNT.take()
     }

@@ -966,7 +966,7 @@ mod tests {
         }
         assert!(in_flight.is_empty());
         let missing: Vec<u64> = (0..bench.tag).filter(|tag| !ended.contains_key(tag)).collect();
-        assert_eq!(missing, [], "seed {seed}: without an outcome");
+        assert_eq!(missing, [0; 0], "seed {seed}: without an outcome");
         assert!(ended.values().all(|times| *times == 1), "seed {seed}: twice");
         if order == Order::OneInFlight {
             assert!(written.iter().all(|tags| tags.is_sorted()), "seed {seed}: {written:?}");

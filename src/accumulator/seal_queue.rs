@@ -429,7 +429,7 @@ impl SealQueue {
     }
 
     /// Who has compressed so far, and on which threads.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "lz4"))]
     pub(crate) fn ran(&self) -> Vec<(Who, Option<String>)> {
         crate::sync::lock(&self.ran).clone()
     }
@@ -483,6 +483,7 @@ impl Drop for PackClaim<'_> {
     }
 }
 
+#[cfg(feature = "lz4")]
 #[cfg(test)]
 mod tests {
     use super::super::compression::TopicCompression;

@@ -53,3 +53,33 @@ pub fn built_in(codec: &str) -> Result<(), String> {
     }
     Err(format!("names a codec that is not in this build: build the library with {codec}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProducerConfig;
+
+    /// A build without a codec refuses it, whatever is built here.
+    #[test]
+    fn a_codec_that_is_not_built_in_is_refused() {
+        for codec in CODECS {
+            let left_out = [
+                ("gzip", !cfg!(feature = "gzip")),
+                ("snappy", !cfg!(feature = "snappy")),
+                ("lz4", !cfg!(feature = "lz4")),
+                ("zstd", !cfg!(feature = "zstd")),
+            ];
+            let built_in = !left_out.contains(&(*codec, true));
+            let set = ProducerConfig::new().set("topic.a.compression.type", codec);
+            let expected = if built_in {
+                Ok(())
+            } else {
+                Err(format!(
+                    "topic.a.compression.type=\"{codec}\": the value names a codec that is not in \
+                     this build: build the library with {codec}"
+                ))
+            };
+            assert_eq!(set.map_err(|error| error.message.into_owned()), expected);
+        }
+    }
+}

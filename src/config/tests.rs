@@ -5,7 +5,6 @@ mod idempotence;
 mod plugs;
 mod sizes;
 
-use super::compression::Compression;
 use super::definition::{DEFINITIONS, FAMILIES, TOPIC_DEFINITIONS, find};
 use super::value::Kind;
 use super::*;
@@ -114,7 +113,7 @@ fn defaults_are_javas_but_for_two() {
         reject_batch_on_record_error: false,
         send_buffer: Some(131_072),
         receive_buffer: Some(32_768),
-        compression: Compression::None,
+        compression: super::compression::Compression::None,
         topic_compression: BTreeMap::new(),
         compression_threads: settings.compression_threads,
         partitioning: Partitioning::builtin(false, None, None),
@@ -129,7 +128,9 @@ fn defaults_are_javas_but_for_two() {
 }
 
 #[test]
+#[cfg(all(feature = "gzip", feature = "zstd"))]
 fn every_key_reaches_its_setting() {
+    use crate::config::compression::Compression;
     let settings = settings(&[
         ("metadata.broker.list", "b1:1,[::1]:2"),
         ("request.required.acks", "1"),

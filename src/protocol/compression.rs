@@ -262,5 +262,6 @@ fn not_built_in(codec: Codec) -> Error {
     Error::new(status::UNSUPPORTED, message)
 }
 
+#[cfg(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use super::caller::topic_name;
 use super::faults::Weather;
 use crate::config::ProducerConfig;
+use crate::config::compression::built_in;
 use fastrand::Rng;
 use std::time::Duration;
 
@@ -252,6 +253,7 @@ impl Plan {
         }
         for (number, codec) in self.compression.iter().enumerate() {
             let key = format!("topic.{}.compression.type", topic_name(number));
+            let codec = if built_in(codec).is_ok() { codec } else { "none" };
             config.set(&key, codec).unwrap();
         }
         config.set("compression.threads", "2").unwrap();

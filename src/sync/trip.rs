@@ -2,8 +2,10 @@
 //! might do wrong there costs the host nothing and loses no record. Outside of tests [`trip`] is
 //! nothing.
 
+#[cfg(all(test, feature = "mock"))]
+pub(crate) use armed::arm;
 #[cfg(test)]
-pub(crate) use armed::{arm, trip};
+pub(crate) use armed::trip;
 
 /// A place where a test may have this thread panic.
 #[cfg(not(test))]
@@ -18,6 +20,7 @@ mod armed {
     static ARMED: Mutex<Vec<(ThreadId, &str)>> = Mutex::new(Vec::new());
 
     /// Has a thread panic, once, when it comes to `place`.
+    #[cfg(feature = "mock")]
     pub(crate) fn arm(thread: ThreadId, place: &'static str) {
         super::super::lock(&ARMED).push((thread, place));
     }
