@@ -6,7 +6,7 @@
 #[path = "support/produce.rs"]
 mod produce;
 
-use produce::{LONG, assert_settled, cluster, let_pass, producer, to};
+use produce::{LONG, assert_settled, cluster, eventually, let_pass, producer, timed, to};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,17 +50,17 @@ fn an_idle_producer_has_two_threads_and_wakes_at_most_twice_a_second() {
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.get().len(), (4 * PARTITIONS) as usize);
     assert_settled(&producer);
-    let names: Vec<String> =
-        threads("kafka-").into_iter().map(|(name, _)| name).filter(|n| n != "kafka-mock").collect();
-    assert_eq!(names, ["kafka-callback", "kafka-network"], "helpers have ended");
-    assert_eq!(cluster.connection_count(0), BROKERS as usize, "all are connected");
+    eventually("helpers have ended", || {
+        let names = threads("kafka-").into_iter().map(|(name, _)| name);
+        names.filter(|name| name != "kafka-mock").eq(["kafka-callback", "kafka-network"])
+    });
+    eventually("all are connected", || cluster.connection_count(0) == BROKERS as usize);
     let network = threads("kafka-network").remove(0).1;
     let callback = threads("kafka-callback").remove(0).1;
     let before = (sleeps(&network), sleeps(&callback));
-    let time = Duration::from_secs(8);
-    let_pass(time);
+    let ((), took) = timed(|| let_pass(Duration::from_secs(8)));
     let woken = sleeps(&network) - before.0;
-    assert!(woken <= 2 * time.as_secs(), "{woken} wake-ups in {time:?}");
+    assert!(woken <= 2 * took.as_secs(), "{woken} wake-ups in {took:?}");
     let woken = sleeps(&callback) - before.1;
     assert!(woken <= 1, "the callback thread: {woken} wake-ups for nothing");
 }

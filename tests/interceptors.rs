@@ -214,10 +214,8 @@ fn who_fails_is_logged_and_the_last_good_record_goes_on() {
         on_send(|record, _| Ok(ProducerRecord { key: Some(b"good"), ..record })),
         on_send(|_, _| Err(Error::new(status::INVALID_ARGUMENT, "not today"))),
         on_send(|record, _| Ok(ProducerRecord { topic: "u", key: Some(b"bad"), ..record })),
-        on_send(|record, _| {
-            assert_ne!(record.value, Some(&b"x"[..]), "a panic");
-            Ok(record)
-        }),
+        // Past the hook, which may write where it was, a thousand times.
+        on_send(|_, _| std::panic::resume_unwind(Box::new("a panic"))),
         on_send(|record, _| {
             assert_eq!(record.key, Some(&b"good"[..]));
             Ok(record)

@@ -200,25 +200,31 @@ fn a_frozen_broker_goes_on_where_it_stopped() {
     assert_eq!(receive(&mut after).0, 3);
 }
 
+/// One after the other they would take ten times as long. A busy machine may be late for some of
+/// the rounds.
 #[test]
 fn latency_delays_every_answer_but_not_the_next_request() {
-    let cluster = cluster_with_topic(1);
-    cluster.set_broker(1, true, false, 1000, 0).unwrap();
-    let mut stream = connect(&cluster, 1);
-    let latency = Duration::from_secs(1);
+    const LATENCY_MS: i32 = 500;
+    const LATENCY: Duration = Duration::from_millis(LATENCY_MS as u64);
     let clock = Clock::system();
-    let start = clock.now();
-    for id in 0..10 {
-        stream.write_all(&produce(id, 1, 9)).unwrap();
-    }
-    wait_until("all were written", || cluster.end_offset("t", 0) == 10);
-    assert!(clock.now().since(start) < latency, "written before the answers");
-    for id in 0..10 {
-        assert_eq!(receive(&mut stream).0, id);
-    }
-    let took = clock.now().since(start);
-    assert!(took >= latency, "{took:?}");
-    assert!(took < 5 * latency, "{took:?}: one after the other");
+    let mut rounds = (0..5).map(|_| {
+        let cluster = cluster_with_topic(1);
+        cluster.set_broker(1, true, false, LATENCY_MS, 0).unwrap();
+        let mut stream = connect(&cluster, 1);
+        let start = clock.now();
+        for id in 0..10 {
+            stream.write_all(&produce(id, 1, 9)).unwrap();
+        }
+        wait_until("all were written", || cluster.end_offset("t", 0) == 10);
+        let written = clock.now().since(start);
+        for id in 0..10 {
+            assert_eq!(receive(&mut stream).0, id);
+            assert!(clock.now().since(start) >= LATENCY, "{id}");
+        }
+        let answered = clock.now().since(start);
+        (written, answered, written < LATENCY && answered < 5 * LATENCY)
+    });
+    assert!(rounds.any(|(.., in_time)| in_time), "written late, or answered one by one");
 }
 
 #[test]

@@ -169,8 +169,12 @@ fn close_fails_what_is_left_and_says_whether_it_may_be_written() {
         producer.send(&record("t", b"x", tag)).unwrap();
     }
     let (aborted, closed) = producer.close(Timeout::After(Duration::from_millis(200)));
-    closed.unwrap();
     assert_eq!(aborted, 10);
+    if let Err(late) = closed {
+        // On a busy machine the callback still has what it was given.
+        assert_eq!(late.status, status::TIMED_OUT, "{late}");
+        producer.close(LONG).1.unwrap();
+    }
     let outcomes = outcomes.0.lock().unwrap();
     assert_eq!(outcomes.len(), 11);
     for tag in 1..=10 {

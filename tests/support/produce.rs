@@ -14,7 +14,9 @@ use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
 use kafka_producer::sync::Signal;
+use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -229,6 +231,30 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(clock.now() < deadline, "{what}: not within {PATIENCE:?}");
         let pause = clock.now().after(Duration::from_millis(1));
         never.wait(never.generation(), &clock, pause);
+    }
+}
+
+/// What holds only while every thread gets its turn in time is tried in several rounds, each from
+/// the start: a busy machine may have some of them. One round is enough.
+pub fn in_one_of_several_rounds(what: &str, mut holds: impl FnMut() -> bool) {
+    assert!((0..8).any(|_| holds()), "{what}: in none of the rounds");
+}
+
+/// A port of this machine where nobody listens, and where nobody else can while this lives.
+pub struct Deaf {
+    socket: Socket,
+}
+
+impl Deaf {
+    pub fn new() -> Deaf {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Deaf { socket }
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        self.socket.local_addr().unwrap().as_socket().unwrap().to_string()
     }
 }
 
