@@ -31,7 +31,7 @@ const MAX_REQUEST_SIZE: usize = 16 << 10;
 /// Batches that are in flight at a time.
 const IN_FLIGHT: usize = 3;
 /// Nothing here takes nearly as long.
-const TIME_LIMIT: Duration = Duration::from_secs(100);
+const TIME_LIMIT: Duration = Duration::from_secs(400);
 
 /// Ends the network thread's sleep.
 #[derive(Debug, Default)]
