@@ -15,7 +15,7 @@ static const long long steps[] = {0, 900, -900, 1700, -1700, 1};
 enum { STEPS = sizeof steps / sizeof *steps, YEARS = 20000 };
 static atomic_size_t step;
 static atomic_llong scale = 1;
-static atomic_ulong wall_readings, signals;
+static atomic_ulong wall_readings, signals, signals_of_the_library;
 
 /* What every reading of time in this process goes through, the library's too. */
 int clock_gettime(clockid_t clock, struct timespec *now) {
@@ -33,9 +33,37 @@ static void on_alarm(int number) {
   atomic_fetch_add(&step, 1);
 }
 
+static void on_other(int number) {
+  (void)number;
+  atomic_fetch_add(&signals_of_the_library, 1);
+}
+
+/* The timer's signals go to the main thread: one after the other each of the library's threads gets
+ * signals of its own. */
+static void *disturb_the_library(void *on) {
+  while (atomic_load((atomic_int *)on)) {
+    DIR *tasks = opendir("/proc/self/task");
+    CHECK(tasks);
+    for (struct dirent *task; (task = readdir(tasks));) {
+      char path[300], name[32] = "";
+      snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+      FILE *file = fopen(path, "r");
+      if (!file) continue;
+      bool ours = fgets(name, sizeof name, file) && strncmp(name, "kafka-", 6) == 0;
+      fclose(file);
+      /* It may have ended meanwhile. */
+      if (ours) syscall(SYS_tgkill, getpid(), atoi(task->d_name), SIGUSR1);
+    }
+    closedir(tasks);
+    sleep_ms(1);
+  }
+  return NULL;
+}
+
 /* A signal per millisecond; without SA_RESTART, so that system calls end with EINTR. */
 static void disturb(bool on) {
-  struct sigaction action = {.sa_handler = on_alarm};
+  struct sigaction action = {.sa_handler = on_alarm}, other = {.sa_handler = on_other};
+  CHECK_EQ(0, sigaction(SIGUSR1, &other, NULL));
   struct itimerval every = {{0, on ? 1000 : 0}, {0, on ? 1000 : 0}};
   CHECK_EQ(0, sigaction(SIGALRM, &action, NULL));
   CHECK_EQ(0, setitimer(ITIMER_REAL, &every, NULL));
@@ -154,7 +182,10 @@ int main(void) {
   producer_mock_cluster_t *cluster = new_cluster(1);
   CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_create_topic(cluster, producer_str("t"), 1));
   CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_create_topic(cluster, producer_str("waits"), 1));
+  atomic_int disturbed = 1;
+  pthread_t disturber;
   disturb(true);
+  CHECK_EQ(0, pthread_create(&disturber, NULL, disturb_the_library, &disturbed));
   for (int round = 0; round < 2; round++) {
     atomic_store(&scale, YEARS);
     waits(cluster);
@@ -163,8 +194,10 @@ int main(void) {
     polls(cluster);
   }
   disturb(false);
+  atomic_store(&disturbed, 0);
+  CHECK_EQ(0, pthread_join(disturber, NULL));
   CHECK(wall_readings > 0);
-  CHECK(signals > 100);
+  CHECK(signals > 100 && signals_of_the_library > 100);
   producer_mock_cluster_free(cluster);
   return 0;
 }

@@ -287,6 +287,51 @@ static void sees_every_record_once(producer_mock_cluster_t *cluster) {
   producer_free(state.other);
 }
 
+typedef struct {
+  atomic_int entered, let_go, closed;
+} gate_t;
+
+static void at_the_gate(const producer_delivery_t *deliveries, size_t count, void *user_data) {
+  gate_t *gate = user_data;
+  (void)deliveries, (void)count;
+  atomic_store(&gate->entered, 1);
+  EVENTUALLY(atomic_load(&gate->let_go));
+  CHECK_EQ(0, gate->closed);
+}
+
+static int32_t at_first(const producer_record_t *record,
+                        const producer_partition_info_t *partitions, size_t count,
+                        void *user_data) {
+  (void)user_data;
+  return first(record, partitions, count, NULL);
+}
+
+static void close_the_gate(void *user_data) {
+  atomic_fetch_add(&((gate_t *)user_data)->closed, 1);
+}
+
+/* As long as a callback runs there may be more deliveries, and the end of the partitioner, which is
+ * the last of all, has to wait. */
+static void its_end_waits_for_callbacks(producer_mock_cluster_t *cluster) {
+  producer_error_t error;
+  gate_t gate = {0};
+  const producer_partitioner_t table = {sizeof table, &gate, at_first, close_the_gate};
+  producer_config_t *config = config_for(cluster);
+  CHECK_STATUS(PRODUCER_OK, producer_config_set_partitioner(config, &table));
+  CHECK_STATUS(PRODUCER_OK, producer_config_set_delivery_callback(config, at_the_gate, &gate));
+  producer_t *producer = start(config);
+  producer_record_t record = {.topic = producer_str("t")};
+  CHECK_OK(producer_send(producer, &record, &error));
+  EVENTUALLY(atomic_load(&gate.entered));
+  CHECK_FAILS(PRODUCER_ERR_TIMED_OUT, producer_close(producer, 0, NULL, &error));
+  CHECK_EQ(0, gate.closed);
+  atomic_store(&gate.let_go, 1);
+  CHECK_OK(producer_close(producer, LONG_MS, NULL, &error));
+  CHECK_EQ(1, gate.closed);
+  producer_free(producer);
+  CHECK_EQ(1, gate.closed);
+}
+
 /* ---- A prefix of a batch, and several threads ---- */
 
 static int32_t by_value(const producer_record_t *record,
@@ -392,6 +437,7 @@ int main(void) {
   tables(cluster);
   a_class_beside_it(cluster);
   sees_every_record_once(cluster);
+  its_end_waits_for_callbacks(cluster);
   the_records_in_front_are_accepted(cluster);
   from_several_threads(cluster);
   producer_mock_cluster_free(cluster);
