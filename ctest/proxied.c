@@ -63,7 +63,8 @@ int main(int argc, char **argv) {
   set_key(config, "retry.backoff.ms", "5");
   set_key(config, "reconnect.backoff.ms", "5");
   set_key(config, "reconnect.backoff.max.ms", "20");
-  set_key(config, "request.timeout.ms", "2000");
+  /* Enough for a busy machine to move a request byte by byte. */
+  set_key(config, "request.timeout.ms", "20000");
   producer_t *producer = start(config);
   for (int round = 0; round < ROUNDS; round++) {
     proxy_command(&proxy, NULL, "%s", faults[round]);
