@@ -228,6 +228,26 @@ fn latency_delays_every_answer_but_not_the_next_request() {
 }
 
 #[test]
+fn what_waits_for_its_latency_is_answered_when_the_test_says_so() {
+    let cluster = cluster_with_topic(1);
+    cluster.set_broker(1, true, false, 300_000, 0).unwrap();
+    let mut stream = connect(&cluster, 1);
+    for id in 0..3 {
+        stream.write_all(&produce(id, 1, 9)).unwrap();
+    }
+    wait_until("all were written", || cluster.end_offset("t", 0) == 3);
+    assert!(is_silent(&mut stream));
+    cluster.answer_now(1).unwrap();
+    for id in 0..3 {
+        assert_eq!(receive(&mut stream).0, id);
+    }
+    // What comes later has its latency.
+    stream.write_all(&produce(3, 1, 9)).unwrap();
+    wait_until("it was written", || cluster.end_offset("t", 0) == 4);
+    assert!(is_silent(&mut stream));
+}
+
+#[test]
 fn connections_are_cut_before_or_after_the_write() {
     let cluster = cluster_with_topic(1);
     cluster.push_errors(0, &[0, 13, CUT_AFTER_WRITE]).unwrap();

@@ -6,8 +6,7 @@
 //! counters), and a client can't tell: each answers on its own address. Whoever holds the cluster
 //! guards it; nothing in here waits.
 //!
-//! Kafka refuses what it can't read by closing the connection, and so does this;
-//! [`Cluster::complaints`] says why.
+//! What can't be read closes its connection, as in Kafka; [`Cluster::complaints`] says why.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -114,6 +113,8 @@ pub struct Broker {
     pub accepted: u64,
     /// How often all its connections were to be closed.
     pub disconnects: u64,
+    /// How often what it had carried out was to be answered at once.
+    pub hastened: u64,
     counts: BTreeMap<i16, u64>,
 }
 
@@ -319,8 +320,7 @@ impl Cluster {
 
     /// Has the shell close every connection of a broker.
     pub fn disconnect(&mut self, node: i32) -> Result<()> {
-        self.broker_mut(node)?.disconnects += 1;
-        Ok(())
+        self.broker_mut(node).map(|broker| broker.disconnects += 1)
     }
 
     /// A broker, to change it.

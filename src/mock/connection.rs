@@ -157,6 +157,14 @@ impl Connection {
         }
     }
 
+    /// Answers that wait for their time wait no longer.
+    pub fn hasten(&mut self, now: Instant) {
+        for out in &mut self.outbox {
+            let (Outgoing::Frame(_, not_before) | Outgoing::Cut(not_before)) = out;
+            *not_before = now.min(*not_before);
+        }
+    }
+
     /// When there will be something to do without anybody doing anything.
     pub fn deadline(&self) -> Option<Instant> {
         let answer = self.outbox.front().map(Outgoing::not_before).filter(|_| self.writable);

@@ -184,6 +184,13 @@ impl MockCluster {
         self.shared.control.settle()
     }
 
+    /// Has a broker answer what it has carried out, though its latency has not passed: so that a
+    /// test decides when, not the time.
+    pub fn answer_now(&self, node: i32) -> Result<()> {
+        self.with(|cluster| cluster.broker_mut(node).map(|broker| broker.hastened += 1))?;
+        self.shared.control.settle()
+    }
+
     /// Closes every connection of a broker; new ones are accepted.
     pub fn disconnect(&self, node: i32) -> Result<()> {
         self.with(|cluster| cluster.disconnect(node))?;

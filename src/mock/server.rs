@@ -89,6 +89,7 @@ struct Listener {
     pending: bool,
     behaviour: Behaviour,
     disconnects: u64,
+    hastened: u64,
 }
 
 /// The server; its thread runs [`Server::run`].
@@ -250,17 +251,19 @@ impl Server {
 
     /// Makes listeners and connections what the cluster says of its brokers.
     fn settle(&mut self) -> io::Result<()> {
-        let wanted: Vec<(Behaviour, u64)> = {
+        let wanted: Vec<(Behaviour, u64, u64)> = {
             let cluster = self.shared.cluster();
-            cluster.brokers().iter().map(|b| (b.behaviour, b.disconnects)).collect()
+            cluster.brokers().iter().map(|b| (b.behaviour, b.disconnects, b.hastened)).collect()
         };
         let mut outcome = Ok(());
-        for (index, (behaviour, disconnects)) in wanted.into_iter().enumerate() {
+        for (index, (behaviour, disconnects, hastened)) in wanted.into_iter().enumerate() {
             let Some(listener) = self.listeners.get_mut(index) else { continue };
             let thawed = listener.behaviour.frozen && !behaviour.frozen;
             let cut = !behaviour.up || listener.disconnects != disconnects;
+            let hasten = listener.hastened != hastened;
             listener.behaviour = behaviour;
             listener.disconnects = disconnects;
+            listener.hastened = hastened;
             let node = listener.node;
             if let Err(error) = listener.settle(&self.poll, Token(index + 1)) {
                 outcome = Err(error);
@@ -268,7 +271,10 @@ impl Server {
             if cut {
                 self.close_all(node);
             }
-            if thawed {
+            if hasten {
+                self.hasten_all(node);
+            }
+            if thawed || hasten {
                 self.queue_all(node);
             }
             self.accept(index);
@@ -284,6 +290,15 @@ impl Server {
 
     fn close_all(&mut self, node: i32) {
         self.slots_of(node).into_iter().for_each(|slot| self.close(slot));
+    }
+
+    fn hasten_all(&mut self, node: i32) {
+        let now = self.clock.now();
+        for slot in self.slots_of(node) {
+            if let Some(Some(connection)) = self.connections.get_mut(slot) {
+                connection.hasten(now);
+            }
+        }
     }
 
     fn queue_all(&mut self, node: i32) {
@@ -448,6 +463,7 @@ impl Listener {
             pending: false,
             behaviour: Behaviour::default(),
             disconnects: 0,
+            hastened: 0,
         })
     }
 
