@@ -7,13 +7,13 @@
 mod produce;
 
 use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink};
-use kafka_producer::error::{MAYBE_PERSISTED, status};
+use kafka_producer::error::{self, Error, MAYBE_PERSISTED, status};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
 use produce::{
-    Gate, LONG, Outcomes, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually,
-    handed_over, polled, producer, record, timed, to,
+    Gate, LONG, Outcomes, PRODUCE, assert_settled, cluster, config, eventually, handed_over,
+    lateness, polled, producer, quiet, record, to,
 };
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_millis(100);
-/// What a call may take beyond its timeout.
+/// What a call may take beyond its timeout, and beyond what the machine adds.
 const SLACK: Duration = Duration::from_millis(50);
-/// A machine that is busy may keep a thread from running for longer, but not every time.
+/// That differs from one time to the next.
 const TRIES: u32 = 12;
 const QUICK: &[(&str, &str)] = &produce::quick("20");
 
@@ -45,6 +45,7 @@ impl Stuck {
             producer.send(&to(partition, b"x", partition as u64)).unwrap();
         }
         producer.flush(LONG).unwrap();
+        quiet(&producer);
         fault(&cluster);
         for partition in 0..2 {
             producer.send(&to(partition, b"x", 10 + partition as u64)).unwrap();
@@ -57,33 +58,43 @@ impl Stuck {
 fn ends_in_time(make: impl Fn() -> Stuck) {
     quick_enough("flush", || {
         let stuck = make();
-        let (flushed, took) = timed(|| stuck.producer.flush(Timeout::After(TIMEOUT)));
-        let error = flushed.unwrap_err();
-        assert_eq!(error.status, status::TIMED_OUT, "{error}");
+        let (error, took, late) = flush(&stuck.producer, TIMEOUT);
         assert!(error.is_retriable() && took + Duration::from_millis(1) >= TIMEOUT, "{took:?}");
-        let at_once = timed(|| stuck.producer.flush(Timeout::After(Duration::ZERO)).unwrap_err());
-        assert_eq!(at_once.0.status, status::TIMED_OUT);
-        took.saturating_sub(TIMEOUT).max(at_once.1)
+        late.max(flush(&stuck.producer, Duration::ZERO).2)
     });
     quick_enough("close", || {
         let stuck = make();
-        let ((aborted, closed), took) = timed(|| stuck.producer.close(Timeout::After(TIMEOUT)));
+        let (aborted, closed, late) = close(&stuck.producer, TIMEOUT);
         handed_over(&stuck.producer, closed);
         assert_eq!(aborted, stuck.pending);
         assert_settled_but_memory(&stuck.producer);
         let outcomes = stuck.outcomes.get();
         let failed = outcomes.values().filter(|outcome| outcome.status == status::ABORTED);
         assert_eq!(failed.count() as u64, stuck.pending, "each has its own outcome");
-        took.saturating_sub(TIMEOUT)
+        late
     });
     quick_enough("close at once", || {
         let stuck = make();
-        let ((aborted, closed), took) =
-            timed(|| stuck.producer.close(Timeout::After(Duration::ZERO)));
+        let (aborted, closed, late) = close(&stuck.producer, Duration::ZERO);
         handed_over(&stuck.producer, closed);
         assert_eq!(aborted, stuck.pending);
-        took
+        late
     });
+}
+
+/// The error of a flush that times out, how long it took, and how much too late that was.
+fn flush(producer: &Producer, timeout: Duration) -> (Error, Duration, Duration) {
+    let (flushed, took, late) = lateness(timeout, || producer.flush(Timeout::After(timeout)));
+    let error = flushed.unwrap_err();
+    assert_eq!(error.status, status::TIMED_OUT, "{error}");
+    (error, took, late)
+}
+
+/// What a close gives, and how much too late.
+fn close(producer: &Producer, timeout: Duration) -> (u64, error::Result<()>, Duration) {
+    let ((aborted, closed), _, late) =
+        lateness(timeout, || producer.close(Timeout::After(timeout)));
+    (aborted, closed, late)
 }
 
 fn quick_enough(what: &str, attempt: impl Fn() -> Duration) {
@@ -115,7 +126,7 @@ fn the_broker_is_frozen() {
 #[test]
 fn the_broker_is_slow() {
     ends_in_time(|| {
-        Stuck::after(&[], |cluster| cluster.set_broker(1, true, false, 9000, 0).unwrap())
+        Stuck::after(&[], |cluster| cluster.set_broker(1, true, false, 300_000, 0).unwrap())
     });
 }
 
@@ -124,7 +135,7 @@ fn the_broker_throttles() {
     ends_in_time(|| {
         let cluster = cluster(1, 1);
         let (producer, outcomes) = producer(&cluster, QUICK);
-        cluster.set_broker(1, true, false, 0, 9000).unwrap();
+        cluster.set_broker(1, true, false, 0, 300_000).unwrap();
         producer.send(&record(b"x", 0)).unwrap();
         outcomes.wait_for(1);
         producer.send(&record(b"x", 1)).unwrap();
@@ -161,7 +172,7 @@ fn every_attempt_is_refused() {
 
 #[test]
 fn every_attempt_backs_off_for_long() {
-    let backoff = [("retry.backoff.ms", "9000"), ("retry.backoff.max.ms", "9000")];
+    let backoff = [("retry.backoff.ms", "60000"), ("retry.backoff.max.ms", "60000")];
     ends_in_time(|| {
         Stuck::after(&backoff, |cluster| cluster.push_errors(PRODUCE, &[19; 2000]).unwrap())
     });
@@ -181,7 +192,7 @@ fn the_connection_is_being_set_up() {
         Stuck::after(&[], |cluster| {
             cluster.set_broker(1, true, true, 0, 0).unwrap();
             cluster.disconnect(1).unwrap();
-            eventually("it is accepted again", || cluster.accepted_count(1) >= 2);
+            eventually("it is cut", || cluster.connection_count(1) == 0);
         })
     });
 }
@@ -224,9 +235,9 @@ fn no_broker_was_ever_there() {
         let producer = Producer::new(&config, Options::default()).unwrap();
         let pending = producer.try_send(&record(b"x", 0)).unwrap_err();
         assert_eq!(pending.status, status::METADATA_PENDING);
-        let (flushed, flush) = timed(|| producer.flush(LONG));
+        let (flushed, _, flush) = lateness(Duration::ZERO, || producer.flush(LONG));
         flushed.unwrap();
-        let ((aborted, closed), close) = timed(|| producer.close(LONG));
+        let ((aborted, closed), _, close) = lateness(Duration::ZERO, || producer.close(LONG));
         closed.unwrap();
         assert_eq!(aborted, 0);
         flush.max(close)
@@ -243,7 +254,7 @@ fn a_sender_waits_for_memory() {
         producer.flush(LONG).unwrap();
         cluster.set_broker(1, true, true, 0, 0).unwrap();
         let sent = AtomicU64::new(0);
-        let took = std::thread::scope(|scope| {
+        let late = std::thread::scope(|scope| {
             let waits = scope.spawn(|| {
                 for tag in 1.. {
                     match producer.send(&record(&[1; 1000], tag)) {
@@ -254,14 +265,14 @@ fn a_sender_waits_for_memory() {
                 unreachable!()
             });
             eventually("memory is used up", || sent.load(Ordering::Acquire) >= 2);
-            let ((aborted, closed), took) = timed(|| producer.close(Timeout::After(TIMEOUT)));
+            let (aborted, closed, late) = close(&producer, TIMEOUT);
             handed_over(&producer, closed);
             assert_eq!(waits.join().unwrap(), status::CLOSED);
             assert_eq!(aborted, sent.load(Ordering::Acquire));
-            took
+            late
         });
         drop(outcomes);
-        took.saturating_sub(TIMEOUT)
+        late
     });
 }
 
@@ -277,9 +288,8 @@ fn nobody_polls() {
         producer.flush(LONG).unwrap();
         cluster.set_broker(1, true, true, 0, 0).unwrap();
         producer.send(&record(b"x", 100)).unwrap();
-        let (flushed, flush) = timed(|| producer.flush(Timeout::After(TIMEOUT)));
-        assert_eq!(flushed.unwrap_err().status, status::TIMED_OUT);
-        let ((aborted, closed), close) = timed(|| producer.close(Timeout::After(TIMEOUT)));
+        let (.., flush_late) = flush(&producer, TIMEOUT);
+        let (aborted, closed, close_late) = close(&producer, TIMEOUT);
         closed.unwrap();
         assert_eq!(aborted, 1);
         let mut deliveries = Vec::new();
@@ -287,7 +297,7 @@ fn nobody_polls() {
         let records: usize = deliveries.iter().map(Delivery::count).sum();
         assert_eq!(records, 101, "drained after close");
         assert_eq!(deliveries.last().unwrap().status, status::ABORTED);
-        flush.max(close).saturating_sub(TIMEOUT)
+        flush_late.max(close_late)
     });
 }
 
@@ -314,9 +324,8 @@ fn others_go_on_sending() {
         }
         eventually("they send", || producer.counters().acknowledged > 1000);
         for _ in 0..20 {
-            let (flushed, took) = timed(|| producer.flush(LONG));
-            flushed.unwrap();
-            assert!(took < PATIENCE / 4, "{took:?}: later records were waited for");
+            // One that waits for later records does not end while they come.
+            producer.flush(LONG).unwrap();
         }
         stop.store(true, Ordering::Release);
     });
@@ -351,15 +360,13 @@ fn a_callback_still_runs() {
         producer.send(&record(b"x", 0)).unwrap();
         eventually("it runs", || blocks.gate.is_entered());
         producer.send(&record(b"x", 1)).unwrap();
-        let (flushed, flush) = timed(|| producer.flush(Timeout::After(TIMEOUT)));
-        assert_eq!(flushed.unwrap_err().status, status::TIMED_OUT);
-        let mut late = flush;
+        let (.., mut late) = flush(&producer, TIMEOUT);
         for _ in 0..3 {
-            let ((_, closed), took) = timed(|| producer.close(Timeout::After(TIMEOUT)));
+            let (_, closed, close_late) = close(&producer, TIMEOUT);
             let error = closed.unwrap_err();
             assert_eq!(error.status, status::TIMED_OUT, "{error}");
             assert!(error.message.contains("a callback of yours still runs"), "{error}");
-            late = late.max(took);
+            late = late.max(close_late);
             let refused = producer.send(&record(b"x", 2)).unwrap_err();
             assert_eq!(refused.status, status::CLOSED);
         }
@@ -377,7 +384,7 @@ fn a_callback_still_runs() {
             blocks.gate.open();
             frees.join().unwrap();
         });
-        late.saturating_sub(TIMEOUT)
+        late
     });
 }
 
@@ -385,9 +392,11 @@ fn a_callback_still_runs() {
 #[test]
 fn close_tells_the_written_from_the_queued() {
     let stuck = Stuck::after(&[], |cluster| {
-        cluster.set_broker(1, true, true, 0, 0).unwrap();
+        cluster.set_broker(1, true, false, 300_000, 0).unwrap();
     });
     let other = ProducerRecord { topic: "t", ..to(0, b"behind", 20) };
+    let cluster = stuck.cluster.as_ref().unwrap();
+    eventually("they are written", || (0..2).all(|it| cluster.end_offset("t", it) == 2));
     stuck.producer.flush(Timeout::After(TIMEOUT)).unwrap_err();
     stuck.producer.send(&other).unwrap();
     let (aborted, closed) = stuck.producer.close(Timeout::After(TIMEOUT));
@@ -395,5 +404,4 @@ fn close_tells_the_written_from_the_queued() {
     assert_eq!(aborted, 3);
     let maybe = |tag| stuck.outcomes.of(tag).flags & MAYBE_PERSISTED != 0;
     assert!(maybe(10) && maybe(11), "in flight");
-    assert!(stuck.cluster.is_some());
 }

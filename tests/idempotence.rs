@@ -11,9 +11,13 @@ mod trouble;
 use kafka_producer::error::{MAYBE_PERSISTED, status};
 use kafka_producer::mock::{CUT_AFTER_WRITE, LEFT_AFTER_WRITE, MockCluster, StoredBatch};
 use kafka_producer::producer::Producer;
+use kafka_producer::record::ProducerRecord;
 use produce::{
-    LONG, PRODUCE, assert_places, assert_settled, cluster, eventually, logged, producer, to,
+    LONG, Outcomes, PRODUCE, assert_places, assert_settled, cluster, eventually, given_time,
+    let_pass, logged, producer, quiet, so, timed, to,
 };
+use std::sync::Arc;
+use std::time::Duration;
 use trouble::{PARTITIONS, PER_ROUND, ROUNDS, send_through_trouble};
 
 /// The API key of InitProducerId.
@@ -124,29 +128,31 @@ fn s23_what_may_pass_is_asked_again_for_a_producer_id() {
 
 #[test]
 fn s23_records_that_wait_for_an_id_in_vain_say_so() {
-    let cluster = cluster(1, 1);
-    cluster.push_errors(INIT_PRODUCER_ID, &[51; 10_000]).unwrap();
-    let settings =
-        [QUICK, &[("delivery.timeout.ms", "300"), ("request.timeout.ms", "200")]].concat();
-    let (producer, outcomes) = producer(&cluster, &settings);
-    send(&producer, 0, 0..1);
-    producer.flush(LONG).unwrap();
-    let outcome = outcomes.of(0);
-    assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT);
-    assert_eq!(outcome.flags & MAYBE_PERSISTED, 0);
-    for word in ["delivery.timeout.ms=300", "producer id", "CONCURRENT_TRANSACTIONS"] {
-        assert!(outcome.message.contains(word), "{}", outcome.message);
-    }
+    given_time(300, |ms| {
+        let cluster = cluster(1, 1);
+        cluster.push_errors(INIT_PRODUCER_ID, &[51; 10_000]).unwrap();
+        let (producer, outcomes) = short_lived(&cluster, QUICK, ms);
+        send(&producer, 0, 0..1);
+        producer.flush(LONG).unwrap();
+        let outcome = outcomes.of(0);
+        assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT);
+        assert_eq!(outcome.flags & MAYBE_PERSISTED, 0);
+        let limit = format!("delivery.timeout.ms={ms}");
+        for word in [&limit, "producer id", "CONCURRENT_TRANSACTIONS"] {
+            so(outcome.message.contains(word), &outcome.message)?;
+        }
+        Ok(())
+    });
 }
 
 #[test]
 fn s24_a_refused_id_fails_records_at_once_and_the_next_ones_ask_again() {
     for (code, word) in [(90, "PRODUCER_FENCED"), (31, "IDEMPOTENT_WRITE")] {
         let cluster = cluster(1, 1);
-        cluster.push_errors(INIT_PRODUCER_ID, &[code]).unwrap();
+        // The first may come before the first record does.
+        cluster.push_errors(INIT_PRODUCER_ID, &[code; 5]).unwrap();
         let (producer, outcomes) = producer(&cluster, QUICK);
         send(&producer, 0, 0..3);
-        outcomes.wait_for(1);
         producer.flush(LONG).unwrap();
         let outcome = outcomes.of(0);
         assert_eq!(outcome.status, i32::from(code));
@@ -162,7 +168,7 @@ fn s24_a_refused_id_fails_records_at_once_and_the_next_ones_ask_again() {
             tag += 1;
             outcomes.of(tag - 1).status == status::OK
         });
-        assert_eq!(cluster.request_count(0, INIT_PRODUCER_ID), 2, "without a storm");
+        assert_eq!(cluster.request_count(0, INIT_PRODUCER_ID), 6, "without a storm");
         assert_settled(&producer);
     }
 }
@@ -200,28 +206,64 @@ const SINGLE: &[(&str, &str)] = &[
 ];
 
 /// A producer whose first record is in the log: the leader knows it.
-fn known(
-    cluster: &MockCluster,
-    settings: &[(&str, &str)],
-) -> (Producer, std::sync::Arc<produce::Outcomes>) {
+fn known(cluster: &MockCluster, settings: &[(&str, &str)]) -> (Producer, Arc<Outcomes>) {
     let (producer, outcomes) = producer(cluster, settings);
     send(&producer, 0, 0..1);
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.of(0).status, status::OK);
+    quiet(&producer);
     (producer, outcomes)
 }
+
+/// A producer whose records live for so long, and its requests for half of that.
+fn short_lived(
+    cluster: &MockCluster,
+    settings: &[(&str, &str)],
+    ms: u32,
+) -> (Producer, Arc<Outcomes>) {
+    let (delivery, request) = (ms.to_string(), (ms / 2).to_string());
+    let times = [("delivery.timeout.ms", &*delivery), ("request.timeout.ms", &request)];
+    producer(cluster, &[settings, &times].concat())
+}
+
+/// Both; for [`given_time`].
+fn short_lived_and_known(
+    cluster: &MockCluster,
+    ms: u32,
+) -> Result<(Producer, Arc<Outcomes>), String> {
+    let (producer, outcomes) = short_lived(cluster, SINGLE, ms);
+    send(&producer, 0, 0..1);
+    producer.flush(LONG).unwrap();
+    so(outcomes.of(0).status == status::OK, "the first one expired")?;
+    so(log(cluster, 0) == [0], "the first one was sent twice")?;
+    quiet(&producer);
+    Ok((producer, outcomes))
+}
+
+/// Waits until broker 1 has had so many Produce requests more than before, and maybe others, none
+/// of which it has answered yet; then it answers them, and all that come.
+fn answer_after(cluster: &MockCluster, before: u64, requests: u64) {
+    eventually("they are in flight", || cluster.request_count(1, PRODUCE) >= before + requests);
+    slow(cluster, 0);
+    cluster.answer_now(1).unwrap();
+}
+
+/// Longer than a test.
+const UNANSWERED: i32 = 300_000;
 
 #[test]
 fn five_batches_of_a_partition_are_in_flight() {
     let cluster = cluster(1, 1);
     let (producer, outcomes) = known(&cluster, SINGLE);
-    cluster.set_broker(1, true, true, 0, 0).unwrap();
+    let before = cluster.requests().len();
+    slow(&cluster, UNANSWERED);
     send(&producer, 0, 1..12);
-    // Long enough to be looked at before the first answer makes room for a sixth.
-    cluster.set_broker(1, true, false, 1500, 0).unwrap();
-    let sent = || cluster.request_count(0, PRODUCE);
-    eventually("five requests", || sent() == 6);
-    assert!(outcomes.get().len() == 1 && sent() == 6, "five, and then they are waited for");
+    // A question about the cluster counts like any.
+    let sent = || cluster.requests().len() - before;
+    eventually("five requests", || sent() >= 5);
+    let_pass(Duration::from_millis(50));
+    assert!(outcomes.get().len() == 1 && sent() == 5, "five, and then they are waited for");
+    answer_after(&cluster, 1, 3);
     producer.flush(LONG).unwrap();
     assert_eq!(log(&cluster, 0), (0..12).collect::<Vec<_>>());
     assert_eq!(identities(&cluster, 0)[11], (1000, 0, 11));
@@ -232,9 +274,10 @@ fn s13_when_the_first_of_five_is_refused_the_rest_wait_for_it() {
     for code in [6, 19, 20, 7, 3, 56] {
         let cluster = cluster(1, 1);
         let (producer, outcomes) = known(&cluster, SINGLE);
-        slow(&cluster, 30);
+        slow(&cluster, UNANSWERED);
         cluster.push_partition_errors("t", 0, &[code]).unwrap();
         send(&producer, 0, 1..9);
+        answer_after(&cluster, 1, 3);
         producer.flush(LONG).unwrap();
         assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK), "{code}");
         assert_eq!(log(&cluster, 0), (0..9).collect::<Vec<_>>(), "{code}");
@@ -250,9 +293,12 @@ fn s16_and_s25_only_the_partition_that_lost_something_starts_over() {
     producer.flush(LONG).unwrap();
     // For good: the record is not in the log, its number is missing.
     cluster.push_partition_errors("t", 0, &[29]).unwrap();
-    slow(&cluster, 30);
+    let before = cluster.request_count(1, PRODUCE);
+    slow(&cluster, UNANSWERED);
     send(&producer, 0, 1..6);
+    eventually("some are sent", || cluster.request_count(1, PRODUCE) >= before + 3);
     send(&producer, 1, 103..106);
+    answer_after(&cluster, before, 3);
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.of(1).status, 29);
     assert_eq!(outcomes.of(1).flags & MAYBE_PERSISTED, 0);
@@ -270,10 +316,11 @@ fn s16_and_s25_only_the_partition_that_lost_something_starts_over() {
 fn s18_a_refusal_waits_for_those_in_front_of_it() {
     let cluster = cluster(1, 1);
     let (producer, outcomes) = known(&cluster, SINGLE);
-    slow(&cluster, 30);
+    slow(&cluster, UNANSWERED);
     // The first is written, and its answer says that it may be; the second is refused for good.
     cluster.push_partition_errors("t", 0, &[20, 29]).unwrap();
     send(&producer, 0, 1..6);
+    answer_after(&cluster, 1, 3);
     producer.flush(LONG).unwrap();
     assert_eq!((outcomes.of(1).status, outcomes.of(2).status), (status::OK, 29));
     assert_eq!(log(&cluster, 0), [0, 1, 3, 4, 5], "the first is there once");
@@ -321,18 +368,20 @@ fn what_may_be_written_and_is_forgotten_is_not_sent_as_something_else() {
 /// Like a wrong leader's word but for the offset in it: the next leader may have the batch.
 #[test]
 fn what_a_leader_wrote_and_left_is_not_called_refused() {
-    let waits = [SINGLE, &[("delivery.timeout.ms", "500"), ("request.timeout.ms", "300")]];
-    let cluster = cluster(1, 1);
-    let (producer, outcomes) = known(&cluster, &waits.concat());
-    let mut codes = vec![LEFT_AFTER_WRITE];
-    codes.extend([6; 2000]);
-    cluster.push_partition_errors("t", 0, &codes).unwrap();
-    send(&producer, 0, 1..2);
-    producer.flush(LONG).unwrap();
-    let outcome = outcomes.of(1);
-    assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
-    assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
-    assert_eq!(log(&cluster, 0), [0, 1]);
+    given_time(500, |ms| {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = short_lived_and_known(&cluster, ms)?;
+        let mut codes = vec![LEFT_AFTER_WRITE];
+        codes.extend([6; 2000]);
+        cluster.push_partition_errors("t", 0, &codes).unwrap();
+        send(&producer, 0, 1..2);
+        producer.flush(LONG).unwrap();
+        let outcome = outcomes.of(1);
+        assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
+        so(log(&cluster, 0) == [0, 1], "it expired before it was written")?;
+        assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+        Ok(())
+    });
 }
 
 #[test]
@@ -358,8 +407,9 @@ fn a_later_epoch_of_somebody_else_s_costs_another_producer_id() {
         let cluster = cluster(1, 1);
         let (producer, outcomes) = known(&cluster, SINGLE);
         cluster.push_partition_errors("t", 0, &[code]).unwrap();
-        slow(&cluster, 20);
+        slow(&cluster, UNANSWERED);
         send(&producer, 0, 1..8);
+        answer_after(&cluster, 1, 3);
         producer.flush(LONG).unwrap();
         assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK), "{code}");
         assert_eq!(log(&cluster, 0), (0..8).collect::<Vec<_>>(), "{code}");
@@ -417,56 +467,63 @@ fn s26_nothing_goes_without_a_sequence_while_others_are_sent_again() {
 
 #[test]
 fn s11_what_times_out_in_the_middle_costs_nobody_else_a_duplicate() {
-    let settings = [SINGLE, &[("delivery.timeout.ms", "700"), ("request.timeout.ms", "300")]];
-    let cluster = cluster(1, 1);
-    let (producer, outcomes) = known(&cluster, &settings.concat());
-    slow(&cluster, 150);
-    send(&producer, 0, 1..2);
-    outcomes.wait_for(2);
-    cluster.set_broker(1, true, true, 0, 0).unwrap();
-    send(&producer, 0, 2..3);
-    // Half of its time; then the others, which outlive it.
-    produce::let_pass(std::time::Duration::from_millis(350));
-    send(&producer, 0, 3..5);
-    outcomes.wait_for(3);
-    assert_eq!(outcomes.of(2).status, status::DELIVERY_TIMED_OUT);
-    assert_ne!(outcomes.of(2).flags & MAYBE_PERSISTED, 0);
-    cluster.set_broker(1, true, false, 0, 0).unwrap();
-    producer.flush(LONG).unwrap();
-    send(&producer, 0, 5..8);
-    producer.flush(LONG).unwrap();
-    let there = log(&cluster, 0);
-    assert!(there.windows(2).all(|pair| pair[0] < pair[1]), "once and in order: {there:?}");
-    for tag in [0, 1, 5, 6, 7] {
-        assert_eq!(outcomes.of(tag).status, status::OK, "{tag}");
-    }
-    for tag in 0..8 {
-        let outcome = outcomes.of(tag);
-        let told = outcome.status != status::OK && outcome.flags & MAYBE_PERSISTED != 0;
-        assert!(told || there.contains(&tag) == (outcome.status == status::OK), "{outcome:?}");
-    }
-    assert_settled(&producer);
+    given_time(700, |ms| {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = short_lived_and_known(&cluster, ms)?;
+        send(&producer, 0, 1..2);
+        outcomes.wait_for(2);
+        cluster.set_broker(1, true, true, 0, 0).unwrap();
+        send(&producer, 0, 2..3);
+        // Half of its time; then the others, which outlive it.
+        let_pass(Duration::from_millis((ms / 2).into()));
+        send(&producer, 0, 3..5);
+        outcomes.wait_for(3);
+        let first = outcomes.of(2);
+        assert_eq!(first.status, status::DELIVERY_TIMED_OUT);
+        so(first.flags & MAYBE_PERSISTED != 0, format_args!("it was not sent: {first:?}"))?;
+        cluster.set_broker(1, true, false, 0, 0).unwrap();
+        producer.flush(LONG).unwrap();
+        send(&producer, 0, 5..8);
+        producer.flush(LONG).unwrap();
+        let there = log(&cluster, 0);
+        assert!(there.windows(2).all(|pair| pair[0] < pair[1]), "once and in order: {there:?}");
+        for tag in 0..8 {
+            let outcome = outcomes.of(tag);
+            let told = outcome.status != status::OK && outcome.flags & MAYBE_PERSISTED != 0;
+            assert!(told || there.contains(&tag) == (outcome.status == status::OK), "{outcome:?}");
+        }
+        assert_settled(&producer);
+        for tag in [0, 1, 5, 6, 7] {
+            so(outcomes.of(tag).status == status::OK, format_args!("{:?}", outcomes.of(tag)))?;
+        }
+        Ok(())
+    });
 }
 
 #[test]
 fn s19_what_is_written_and_then_expires_takes_no_later_record_with_it() {
-    let settings = [SINGLE, &[("delivery.timeout.ms", "300"), ("request.timeout.ms", "200")]];
-    let cluster = cluster(1, 1);
-    let (producer, outcomes) = known(&cluster, &settings.concat());
-    cluster.push_partition_errors("t", 0, &[7; 1000]).unwrap();
-    send(&producer, 0, 1..2);
-    outcomes.wait_for(2);
-    let outcome = outcomes.of(1);
-    assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
-    assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
-    cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
-    send(&producer, 0, 2..6);
-    producer.flush(LONG).unwrap();
-    assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4, 5]);
-    assert!((2..6).all(|tag| outcomes.of(tag).status == status::OK));
-    // Its number may be taken: the next ones are of another epoch.
-    let epochs: Vec<_> = identities(&cluster, 0).iter().map(|id| (id.1, id.2)).collect();
-    assert_eq!(epochs[2..], [(1, 0), (1, 1), (1, 2), (1, 3)]);
+    given_time(300, |ms| {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = short_lived_and_known(&cluster, ms)?;
+        cluster.push_partition_errors("t", 0, &[7; 1000]).unwrap();
+        send(&producer, 0, 1..2);
+        outcomes.wait_for(2);
+        let outcome = outcomes.of(1);
+        assert_eq!(outcome.status, status::DELIVERY_TIMED_OUT, "{outcome:?}");
+        so(log(&cluster, 0) == [0, 1], "it expired before it was written")?;
+        assert_ne!(outcome.flags & MAYBE_PERSISTED, 0, "{outcome:?}");
+        cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
+        send(&producer, 0, 2..6);
+        producer.flush(LONG).unwrap();
+        for tag in 2..6 {
+            so(outcomes.of(tag).status == status::OK, format_args!("{:?}", outcomes.of(tag)))?;
+        }
+        assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4, 5]);
+        // Its number may be taken: the next ones are of another epoch.
+        let epochs: Vec<_> = identities(&cluster, 0).iter().map(|id| (id.1, id.2)).collect();
+        assert_eq!(epochs[2..], [(1, 0), (1, 1), (1, 2), (1, 3)]);
+        Ok(())
+    });
 }
 
 #[test]
@@ -490,36 +547,42 @@ fn s21_after_the_last_epoch_there_is_another_producer_id() {
 
 #[test]
 fn a_partition_that_always_starts_over_leaves_the_others_alone() {
-    let cluster = cluster(1, 4);
-    let settings = [SINGLE, &[("delivery.timeout.ms", "1500"), ("request.timeout.ms", "500")]];
-    let (producer, outcomes) = known(&cluster, &settings.concat());
-    cluster.push_partition_errors("t", 0, &[59; 10_000]).unwrap();
-    send(&producer, 0, 1..20);
-    for tag in 100..400 {
-        send(&producer, 1 + tag as i32 % 3, tag..tag + 1);
-    }
-    // What is poisoned lives as long as it may.
-    outcomes.wait_for(301);
-    assert!((100..400).all(|tag| outcomes.of(tag).status == status::OK));
-    assert!((1..20).all(|tag| !outcomes.get().contains_key(&tag)));
-    for partition in 1..4 {
-        assert!(identities(&cluster, partition).iter().all(|id| (id.0, id.1) == (1000, 0)));
-        assert!(log(&cluster, partition).is_sorted());
-    }
-    let before = cluster.request_count(0, PRODUCE);
-    outcomes.wait_for(320);
-    assert!(cluster.request_count(0, PRODUCE) - before < 300, "it backs off");
-    for tag in 1..20 {
-        let outcome = outcomes.of(tag);
-        let expected = (status::DELIVERY_TIMED_OUT, 0);
-        assert_eq!((outcome.status, outcome.flags & MAYBE_PERSISTED), expected, "{outcome:?}");
-    }
-    // Not fatal.
-    cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
-    send(&producer, 0, 20..23);
-    producer.flush(LONG).unwrap();
-    assert_eq!(log(&cluster, 0), [0, 20, 21, 22]);
-    assert_settled(&producer);
+    given_time(1500, |ms| {
+        let cluster = cluster(1, 4);
+        let (producer, outcomes) = short_lived_and_known(&cluster, ms)?;
+        cluster.push_partition_errors("t", 0, &[59; 100_000]).unwrap();
+        send(&producer, 0, 1..20);
+        for tag in 100..400 {
+            send(&producer, 1 + tag as i32 % 3, tag..tag + 1);
+        }
+        // What is poisoned lives as long as it may.
+        outcomes.wait_for(301);
+        let others = (100..400).all(|tag| {
+            outcomes.get().get(&tag).is_some_and(|outcome| outcome.status == status::OK)
+        });
+        so(others, "some of the others expired")?;
+        let poisoned = (1..20).all(|tag| !outcomes.get().contains_key(&tag));
+        so(poisoned, "what is poisoned expired before the others were sent")?;
+        for partition in 1..4 {
+            assert!(identities(&cluster, partition).iter().all(|id| (id.0, id.1) == (1000, 0)));
+            assert!(log(&cluster, partition).is_sorted());
+        }
+        let before = cluster.request_count(0, PRODUCE);
+        let ((), took) = timed(|| outcomes.wait_for(320));
+        let again = cluster.request_count(0, PRODUCE) - before;
+        assert!(u128::from(again) < 100 + took.as_millis() / 5, "{again} in {took:?}: no pauses");
+        for tag in 1..20 {
+            let outcome = outcomes.of(tag);
+            let expected = (status::DELIVERY_TIMED_OUT, 0);
+            assert_eq!((outcome.status, outcome.flags & MAYBE_PERSISTED), expected, "{outcome:?}");
+        }
+        // Not fatal.
+        cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
+        send(&producer, 0, 20..23);
+        producer.flush(LONG).unwrap();
+        assert_settled(&producer);
+        so(log(&cluster, 0) == [0, 20, 21, 22], "the last ones expired")
+    });
 }
 
 #[test]
@@ -542,60 +605,74 @@ fn leaders_that_move_take_the_sequence_with_them() {
 
 #[test]
 fn throttling_pauses_a_node_and_fails_nothing() {
-    let cluster = cluster(1, 1);
-    let settings = [SINGLE, &[("delivery.timeout.ms", "5000"), ("request.timeout.ms", "400")]];
-    let (producer, outcomes) = known(&cluster, &settings.concat());
-    cluster.set_broker(1, true, false, 0, 600).unwrap();
-    send(&producer, 0, 1..2);
-    outcomes.wait_for(2);
-    // Longer than a request may take: the time throttled is not the request's.
-    let ((), took) = produce::timed(|| {
+    given_time(600, |throttle_ms| {
+        let request = (throttle_ms / 3 * 2).to_string();
+        let settings = [SINGLE, &[("request.timeout.ms", &*request)]];
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = known(&cluster, &settings.concat());
+        cluster.set_broker(1, true, false, 0, throttle_ms as i32).unwrap();
+        send(&producer, 0, 1..2);
+        outcomes.wait_for(2);
+        // Longer than a request may take: the time throttled is not the request's.
         send(&producer, 0, 2..4);
         outcomes.wait_for(4);
+        assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
+        let connections = cluster.accepted_count(1);
+        so(connections == 2, format_args!("not bootstrap and broker: {connections}"))?;
+        let requests = cluster.requests();
+        let produces = requests.iter().filter(|request| request.api_key == PRODUCE);
+        let times: Vec<_> = produces.map(|request| request.at).skip(1).take(2).collect();
+        let pause = times[1].since(times[0]);
+        assert!(pause >= Duration::from_millis(throttle_ms.into()), "{pause:?}");
+        Ok(())
     });
-    assert!(took >= std::time::Duration::from_millis(500), "{took:?}");
-    assert!(outcomes.get().values().all(|outcome| outcome.status == status::OK));
-    assert_eq!(cluster.accepted_count(1), 2, "bootstrap and broker, never lost");
 }
 
 #[test]
 fn what_expires_before_it_could_be_written_costs_an_epoch_and_no_question() {
-    let settings = [SINGLE, &[("delivery.timeout.ms", "300"), ("request.timeout.ms", "200")]];
-    let cluster = cluster(1, 1);
-    let (producer, outcomes) = known(&cluster, &settings.concat());
-    // Refused each time: it is in no log, and its number never will be.
-    cluster.push_partition_errors("t", 0, &[19; 1000]).unwrap();
-    send(&producer, 0, 1..2);
-    outcomes.wait_for(2);
-    assert_eq!(outcomes.of(1).status, status::DELIVERY_TIMED_OUT);
-    assert_eq!(outcomes.of(1).flags & MAYBE_PERSISTED, 0, "{:?}", outcomes.of(1));
-    cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
-    let requests = cluster.request_count(0, PRODUCE);
-    send(&producer, 0, 2..3);
-    producer.flush(LONG).unwrap();
-    assert_eq!(outcomes.of(2).status, status::OK);
-    assert_eq!(cluster.request_count(0, PRODUCE), requests + 1, "not refused first");
-    assert_eq!(identities(&cluster, 0).last().map(|id| (id.1, id.2)), Some((1, 0)));
+    given_time(300, |ms| {
+        let cluster = cluster(1, 1);
+        let (producer, outcomes) = short_lived_and_known(&cluster, ms)?;
+        // Refused each time: it is in no log, and its number never will be.
+        cluster.push_partition_errors("t", 0, &[19; 1000]).unwrap();
+        send(&producer, 0, 1..2);
+        outcomes.wait_for(2);
+        let refused = outcomes.of(1);
+        assert_eq!(refused.status, status::DELIVERY_TIMED_OUT);
+        let known = refused.attempts > 0 && refused.flags & MAYBE_PERSISTED == 0;
+        so(known, format_args!("not sent, or not answered: {refused:?}"))?;
+        cluster.with(|cluster| cluster.clear_partition_errors("t", 0)).unwrap();
+        let requests = cluster.request_count(0, PRODUCE);
+        send(&producer, 0, 2..3);
+        producer.flush(LONG).unwrap();
+        so(outcomes.of(2).status == status::OK, format_args!("{:?}", outcomes.of(2)))?;
+        assert_eq!(cluster.request_count(0, PRODUCE), requests + 1, "not refused first");
+        assert_eq!(identities(&cluster, 0).last().map(|id| (id.1, id.2)), Some((1, 0)));
+        Ok(())
+    });
 }
 
 #[test]
 fn what_expires_in_flight_and_is_written_after_all_costs_nothing() {
-    let cluster = cluster(1, 2);
-    let (producer, outcomes) = known(&cluster, SINGLE);
-    slow(&cluster, 400);
-    let value = 1_u64.to_be_bytes();
-    producer
-        .send(&kafka_producer::record::ProducerRecord { timeout_ms: 150, ..to(0, &value, 1) })
-        .unwrap();
-    outcomes.wait_for(2);
-    assert_eq!(outcomes.of(1).status, status::DELIVERY_TIMED_OUT);
-    assert_ne!(outcomes.of(1).flags & MAYBE_PERSISTED, 0);
-    // Answers come in order: when this one is there, so is that.
-    send(&producer, 1, 100..101);
-    outcomes.wait_for(3);
-    send(&producer, 0, 2..6);
-    producer.flush(LONG).unwrap();
-    assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4, 5]);
-    assert!((2..6).all(|tag| outcomes.of(tag).status == status::OK));
-    assert!(identities(&cluster, 0).iter().all(|id| id.1 == 0), "no number is missing");
+    given_time(150, |timeout_ms| {
+        let cluster = cluster(1, 2);
+        let (producer, outcomes) = known(&cluster, SINGLE);
+        slow(&cluster, UNANSWERED);
+        let value = 1_u64.to_be_bytes();
+        producer.send(&ProducerRecord { timeout_ms, ..to(0, &value, 1) }).unwrap();
+        outcomes.wait_for(2);
+        let expired = outcomes.of(1);
+        assert_eq!(expired.status, status::DELIVERY_TIMED_OUT);
+        so(expired.flags & MAYBE_PERSISTED != 0, format_args!("it was not sent: {expired:?}"))?;
+        answer_after(&cluster, 1, 1);
+        // Answers come in order: when this one is there, so is that.
+        send(&producer, 1, 100..101);
+        outcomes.wait_for(3);
+        send(&producer, 0, 2..6);
+        producer.flush(LONG).unwrap();
+        assert_eq!(log(&cluster, 0), [0, 1, 2, 3, 4, 5]);
+        assert!((2..6).all(|tag| outcomes.of(tag).status == status::OK));
+        assert!(identities(&cluster, 0).iter().all(|id| id.1 == 0), "no number is missing");
+        Ok(())
+    });
 }

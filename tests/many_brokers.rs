@@ -77,11 +77,12 @@ fn five_hundred_brokers_two_threads_and_connections_to_leaders_in_use() {
         send(&all);
         assert_eq!(threads(), ["kafka-callback", "kafka-network"]);
     }
-    assert_eq!(cluster.connection_count(0), BROKERS as usize);
+    eventually("as many connections", || cluster.connection_count(0) == BROKERS as usize);
     assert_eq!(outcomes.get().len() as u64, tag);
     assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
     assert_settled(&producer);
     drop(producer);
-    assert_eq!(threads(), [""; 0]);
+    // The system forgets a thread a moment after it was joined.
+    eventually("no thread is left", || threads().is_empty());
     eventually("all are closed", || cluster.connection_count(0) == 0);
 }

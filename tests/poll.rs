@@ -10,14 +10,13 @@ use kafka_producer::error::{RETRIABLE, status};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Producer, Timeout};
 use produce::{
-    LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, record, timed,
-    to,
+    LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, quiet, record,
+    timed, to,
 };
 use std::thread;
 use std::time::Duration;
 
 const NOW: Timeout = Timeout::After(Duration::ZERO);
-const SOON: Duration = Duration::from_secs(5);
 
 /// Whether the descriptor is readable within a time.
 fn readable(producer: &Producer, within: Duration) -> bool {
@@ -55,7 +54,7 @@ fn the_descriptor_is_readable_exactly_while_something_waits() {
     assert!(!readable(&producer, Duration::ZERO), "all are polled");
     let waits = Duration::from_millis(50);
     let (_, took) = timed(|| producer.poll(10, Timeout::After(waits), &mut out).unwrap());
-    assert!(took >= waits && took < SOON, "{took:?}");
+    assert!(took >= waits && took < PATIENCE, "{took:?}");
 }
 
 #[test]
@@ -64,9 +63,8 @@ fn a_poll_that_waits_is_woken_by_the_first_delivery() {
     let producer = polled(&cluster, &[("linger.ms", "20")]);
     producer.send(&record(b"x", 1)).unwrap();
     let mut out = Vec::new();
-    let (_, took) = timed(|| producer.poll(10, LONG, &mut out).unwrap());
-    assert_eq!(out.len(), 1);
-    assert!(took < SOON, "{took:?}");
+    producer.poll(10, LONG, &mut out).unwrap();
+    assert_eq!(out.len(), 1, "it was not woken");
 }
 
 #[test]
@@ -161,7 +159,8 @@ fn a_send_that_only_a_poll_could_help_says_so_at_once() {
             }
         });
         assert_eq!(error.status, status::BUFFER_FULL, "{error}");
-        assert!(took < SOON, "{took:?}: {error}");
+        // Not after max.block.ms.
+        assert!(took < PATIENCE, "{took:?}: {error}");
         assert!(error.message.contains("deliveries wait for producer_poll()"), "{error}");
         let mut out = Vec::new();
         producer.poll(1000, NOW, &mut out).unwrap();
@@ -249,6 +248,7 @@ fn who_waits_in_vain_beside_a_frozen_broker_learns_of_unpolled_deliveries() {
         ("request.timeout.ms", "30000"),
     ];
     let producer = polled(&cluster, &settings);
+    quiet(&producer);
     producer.send(&to(1, b"x", 0)).unwrap();
     producer.flush(LONG).unwrap();
     cluster.set_broker(2, true, true, 0, 0).unwrap();

@@ -19,9 +19,9 @@ const INVALID_TIMESTAMP: i32 = 32;
 /// One batch of whatever is sent before a flush.
 fn settings(idempotence: &'static str) -> [(&'static str, &'static str); 4] {
     [
-        ("linger.ms", "20000"),
+        ("linger.ms", "100000"),
         ("retry.backoff.ms", "5"),
-        ("delivery.timeout.ms", "60000"),
+        ("delivery.timeout.ms", "200000"),
         ("enable.idempotence", idempotence),
     ]
 }

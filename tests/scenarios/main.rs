@@ -22,10 +22,7 @@ use kafka_producer::mock::MockCluster;
 use kafka_producer::record::ProducerRecord;
 use produce::{Gate, Outcomes};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-/// Longer than anything takes that need not wait for a time-out.
-const SOON: Duration = Duration::from_secs(8);
 /// Retries and connections without pauses that matter.
 const QUICK: &[(&str, &str)] = &produce::quick("10");
 

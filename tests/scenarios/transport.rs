@@ -1,11 +1,12 @@
 //! The transport and hostile input: bytes that come one at a time or not at all, ends in the
 //! middle, peers that are something else.
 
+use crate::QUICK;
 use crate::produce::{
-    LONG, PRODUCE, assert_order, assert_settled, eventually, let_pass, record, timed, to,
+    LONG, PRODUCE, assert_order, assert_settled, eventually, given_time, let_pass, quiet, record,
+    so, timed, to,
 };
 use crate::proxied::{Proxied, proxied};
-use crate::{QUICK, SOON};
 use kafka_producer::error::status;
 use kafka_producer::producer::Timeout;
 use std::io::{Read, Write};
@@ -93,9 +94,8 @@ fn s59_a_connection_that_ends_after_any_byte() {
                 producer.send(&record(&numbered(tag), tag)).unwrap();
                 tag += 1;
             }
-            let (flushed, took) = timed(|| producer.flush(LONG));
-            flushed.unwrap();
-            assert!(took < SOON, "{bytes} bytes {direction}: {took:?}");
+            let flushed = producer.flush(LONG);
+            assert!(flushed.is_ok(), "{bytes} bytes {direction}: {flushed:?}");
         }
         behind.command("heal 1");
     }
@@ -109,19 +109,16 @@ fn s59_a_connection_that_ends_after_any_byte() {
 fn s59_half_closed_connections_are_given_up() {
     let behind = proxied(1, 1);
     // Long before a request's time is up.
-    let (producer, outcomes) = behind.producer(QUICK);
+    let settings = [QUICK, &[("request.timeout.ms", "100000")]].concat();
+    let (producer, outcomes) = behind.producer(&settings);
     for round in 0..4_u64 {
         producer.send(&record(&numbered(round), round)).unwrap();
-        let (flushed, took) = timed(|| producer.flush(LONG));
-        flushed.unwrap();
-        assert!(took < SOON, "{took:?}");
+        producer.flush(LONG).unwrap();
         let direction = ["down", "up"][round as usize % 2];
         behind.command(&format!("half-close 1 {direction}"));
     }
     producer.send(&record(&numbered(4), 4)).unwrap();
-    let (flushed, took) = timed(|| producer.flush(LONG));
-    flushed.unwrap();
-    assert!(took < SOON, "{took:?}");
+    producer.flush(LONG).unwrap();
     assert_eq!(assert_order(&behind.cluster, 1, &outcomes), [0, 1, 2, 3, 4]);
     assert_settled(&producer);
 }
@@ -129,29 +126,33 @@ fn s59_half_closed_connections_are_given_up() {
 /// A firewall that has forgotten the connection: nothing comes back, not even an RST.
 #[test]
 fn s62_a_connection_that_died_in_silence_is_replaced_once() {
-    let behind = proxied(1, 1);
-    let settings =
-        [QUICK, &[("request.timeout.ms", "500"), ("delivery.timeout.ms", "20000")]].concat();
-    let (producer, outcomes) = behind.producer(&settings);
-    producer.send(&record(&numbered(0), 0)).unwrap();
-    producer.flush(LONG).unwrap();
-    for round in 1..=2_u64 {
-        let accepted = behind.cluster.accepted_count(1);
-        for connection in behind.connections(1) {
-            behind.command(&format!("cut #{} both 0 swallow", connection.id));
+    given_time(500, |ms| {
+        let behind = proxied(1, 1);
+        let (request, timeout) = (ms.to_string(), Duration::from_millis(ms.into()));
+        let (producer, outcomes) =
+            behind.producer(&[QUICK, &[("request.timeout.ms", &*request)]].concat());
+        producer.send(&record(&numbered(0), 0)).unwrap();
+        producer.flush(LONG).unwrap();
+        for round in 1..=2_u64 {
+            let accepted = behind.cluster.accepted_count(1);
+            for connection in behind.connections(1) {
+                behind.command(&format!("cut #{} both 0 swallow", connection.id));
+            }
+            let (_, took) = timed(|| {
+                producer.send(&record(&numbered(round), round)).unwrap();
+                producer.flush(LONG).unwrap();
+            });
+            // Given up after its time; nothing else is waited for.
+            assert!(took >= timeout - Duration::from_millis(10), "{took:?}");
+            so(took < timeout * 8, format_args!("{took:?}"))?;
+            // One to produce; meanwhile a bootstrap server may have been asked where everybody is.
+            let made = behind.cluster.accepted_count(1) - accepted;
+            so((1..=2).contains(&made), format_args!("{made} connections"))?;
         }
-        let (_, took) = timed(|| {
-            producer.send(&record(&numbered(round), round)).unwrap();
-            producer.flush(LONG).unwrap();
-        });
-        // Given up after 0.5 s; nothing else is waited for.
-        assert!(took >= Duration::from_millis(490) && took < Duration::from_secs(4), "{took:?}");
-        // One to produce; meanwhile a bootstrap server may have been asked where everybody is.
-        let made = behind.cluster.accepted_count(1) - accepted;
-        assert!((1..=2).contains(&made), "{made} connections");
-    }
-    assert_eq!(assert_order(&behind.cluster, 1, &outcomes), [0, 1, 2]);
-    assert_settled(&producer);
+        assert_eq!(assert_order(&behind.cluster, 1, &outcomes), [0, 1, 2]);
+        assert_settled(&producer);
+        Ok(())
+    });
 }
 
 /// Ends a thread that accepts, by connecting to it.
@@ -193,7 +194,7 @@ fn with_peer_that_says(bytes: &[u8], while_there: impl FnOnce(&str)) {
 fn s63_hostile_answers_are_survived_and_named() {
     let behind = proxied(1, 1);
     let settings =
-        [QUICK, &[("request.timeout.ms", "10000"), ("delivery.timeout.ms", "20000")]].concat();
+        [QUICK, &[("request.timeout.ms", "10000"), ("delivery.timeout.ms", "100000")]].concat();
     let (producer, outcomes) = behind.producer(&settings);
     let broker = format!("127.0.0.1:{}", behind.cluster.port(1).unwrap());
     let cases: [(&[u8], &str); 9] = [
@@ -215,17 +216,17 @@ fn s63_hostile_answers_are_survived_and_named() {
         with_peer_that_says(bytes, |address| {
             behind.command(&format!("backend 1 {address}"));
             behind.command("reset 1");
-            let timeout = Timeout::After(Duration::from_millis(400));
-            let error = producer.send_sync(&record(b"unsent--", 0), timeout).unwrap_err();
-            assert_eq!(error.status, status::DELIVERY_TIMED_OUT, "{error}");
-            assert!(error.message.contains(text), "{text}: {error}");
+            given_time(400, |ms| {
+                let timeout = Timeout::After(Duration::from_millis(ms.into()));
+                let error = producer.send_sync(&record(b"unsent--", 0), timeout).unwrap_err();
+                assert_eq!(error.status, status::DELIVERY_TIMED_OUT, "{error}");
+                so(error.message.contains(text), format_args!("{text}: {error}"))
+            });
             tag += 1;
             producer.send(&record(&numbered(tag), tag)).unwrap();
             behind.command(&format!("backend 1 {broker}"));
         });
-        let (flushed, took) = timed(|| producer.flush(LONG));
-        flushed.unwrap();
-        assert!(took < SOON, "{took:?}");
+        producer.flush(LONG).unwrap();
         assert_eq!(outcomes.of(tag).status, 0);
     }
     assert_settled(&producer);
@@ -260,55 +261,58 @@ fn s66_acks_0_over_a_slow_network_and_after_idling() {
 
 #[test]
 fn s67_a_throttled_client_waits_and_nothing_times_out() {
-    let behind = proxied(1, 1);
-    let settings =
-        [QUICK, &[("request.timeout.ms", "600"), ("delivery.timeout.ms", "20000")]].concat();
-    let (producer, outcomes) = behind.producer(&settings);
-    producer.send(&record(&numbered(0), 0)).unwrap();
-    producer.flush(LONG).unwrap();
-    behind.cluster.set_broker(1, true, false, 0, 800).unwrap();
-    // Longer than a request may take.
-    let accepted = behind.cluster.accepted_count(1);
-    for tag in 1..=3_u64 {
-        producer.send(&record(&numbered(tag), tag)).unwrap();
+    given_time(800, |throttle_ms| {
+        let behind = proxied(1, 1);
+        // The pause is longer than a request may take.
+        let request = (throttle_ms / 4 * 3).to_string();
+        let (producer, outcomes) =
+            behind.producer(&[QUICK, &[("request.timeout.ms", &*request)]].concat());
+        producer.send(&record(&numbered(0), 0)).unwrap();
         producer.flush(LONG).unwrap();
-    }
-    let times: Vec<_> = behind
-        .cluster
-        .requests()
-        .iter()
-        .filter(|request| request.api_key == PRODUCE)
-        .map(|request| request.at)
-        .collect();
-    for pair in times[1..].windows(2) {
-        assert!(pair[1].since(pair[0]) >= Duration::from_millis(800));
-    }
-    assert_eq!(behind.cluster.accepted_count(1), accepted, "the connection lives");
-    assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
+        behind.cluster.set_broker(1, true, false, 0, throttle_ms as i32).unwrap();
+        let accepted = behind.cluster.accepted_count(1);
+        for tag in 1..=3_u64 {
+            producer.send(&record(&numbered(tag), tag)).unwrap();
+            producer.flush(LONG).unwrap();
+        }
+        assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
+        so(behind.cluster.accepted_count(1) == accepted, "the connection does not live")?;
+        let requests = behind.cluster.requests();
+        let produces = requests.iter().filter(|request| request.api_key == PRODUCE);
+        let times: Vec<_> = produces.map(|request| request.at).collect();
+        for pair in times[1..].windows(2) {
+            assert!(pair[1].since(pair[0]) >= Duration::from_millis(throttle_ms.into()));
+        }
+        Ok(())
+    });
 }
 
 /// What is in flight when a broker begins to throttle may be answered later by as much.
 #[test]
 fn s67_what_is_in_flight_when_throttling_begins_gets_its_time_too() {
-    let behind = proxied(1, 2);
-    let settings = [QUICK, &[("request.timeout.ms", "1000")]].concat();
-    let (producer, outcomes) = behind.producer(&settings);
-    for partition in 0..2 {
-        producer.send_sync(&to(partition, &numbered(0), 0), LONG).unwrap();
-    }
-    let (accepted, asked) =
-        (behind.cluster.accepted_count(1), behind.cluster.request_count(1, PRODUCE));
-    // The first answer comes soon and throttles, the second one after a request's time.
-    for (partition, latency) in [(0, 200), (1, 1600)] {
-        behind.cluster.set_broker(1, true, false, latency, 20_000).unwrap();
-        let tag = 1 + partition as u64;
-        producer.send(&to(partition, &numbered(tag), tag)).unwrap();
-        eventually("it is in flight", || behind.cluster.request_count(1, PRODUCE) == asked + tag);
-    }
-    outcomes.wait_for(2);
-    assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
-    assert_eq!(behind.cluster.accepted_count(1), accepted, "the connection lives");
-    assert_eq!(behind.cluster.request_count(1, PRODUCE), asked + 2, "nothing is sent again");
+    given_time(1000, |ms| {
+        let behind = proxied(1, 2);
+        let request = ms.to_string();
+        let (producer, outcomes) =
+            behind.producer(&[QUICK, &[("request.timeout.ms", &*request)]].concat());
+        for partition in 0..2 {
+            producer.send_sync(&to(partition, &numbered(0), 0), LONG).unwrap();
+        }
+        quiet(&producer);
+        let produced = || behind.cluster.request_count(1, PRODUCE);
+        let (accepted, asked) = (behind.cluster.accepted_count(1), produced());
+        // The first answer comes soon and throttles, the second one after a request's time.
+        for (partition, latency) in [(0, ms / 5), (1, ms / 5 * 8)] {
+            behind.cluster.set_broker(1, true, false, latency as i32, 20 * ms as i32).unwrap();
+            let tag = 1 + partition as u64;
+            producer.send(&to(partition, &numbered(tag), tag)).unwrap();
+            eventually("it is in flight", || produced() >= asked + tag);
+        }
+        outcomes.wait_for(2);
+        assert!(outcomes.get().values().all(|outcome| outcome.status == 0));
+        so(behind.cluster.accepted_count(1) == accepted, "the connection does not live")?;
+        so(produced() == asked + 2, "something was sent again")
+    });
 }
 
 /// A slow link with latency: no request is given up while bytes move.

@@ -6,19 +6,20 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test may panic, in helpers too")]
 
-use kafka_producer::clock::Clock;
+use kafka_producer::clock::{Clock, Instant};
 use kafka_producer::config::ProducerConfig;
 use kafka_producer::delivery::{Delivery, DeliveryMode, DeliverySink, Failure, Stage};
 use kafka_producer::error;
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
-use kafka_producer::sync::Signal;
+use kafka_producer::sync::{Latch, Signal};
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The API key of Produce.
@@ -40,6 +41,22 @@ pub const fn quick(backoff_ms: &'static str) -> [(&'static str, &'static str); 5
         ("reconnect.backoff.ms", backoff_ms),
         ("reconnect.backoff.max.ms", "50"),
     ]
+}
+
+/// What a record is told depends on what was seen when its time is up, and on a busy machine that
+/// may be little: such a test is made with a short time first, and from the start with more time as
+/// long as it finds something else. The last word counts.
+pub fn given_time(first_ms: u32, attempt: impl Fn(u32) -> Result<(), String>) {
+    let mut ms = first_ms;
+    while let Err(wrong) = attempt(ms) {
+        assert!(ms < first_ms * 16, "given {ms} ms: {wrong}");
+        ms *= 4;
+    }
+}
+
+/// For [`given_time`]: what is so if there was enough of it.
+pub fn so(holds: bool, told: impl Display) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(told.to_string()) }
 }
 
 /// What a callback stays behind until it is opened, or patience ends.
@@ -223,6 +240,12 @@ pub fn to(partition: i32, value: &[u8], tag: u64) -> ProducerRecord<'_> {
     ProducerRecord { partition: Some(partition), ..record(value, tag) }
 }
 
+/// Has the producer ask for the cluster whatever it was about to ask (it does when it leaves the
+/// bootstrap servers), so that no question of its own is among the requests that come now.
+pub fn quiet(producer: &Producer) {
+    producer.partitions_for("t", LONG).unwrap();
+}
+
 /// Waits until something is so.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let (clock, never) = (Clock::system(), Signal::default());
@@ -264,6 +287,40 @@ pub fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
     let began = clock.now();
     let result = f();
     (result, clock.now().since(began))
+}
+
+/// The same beside two threads that do nothing but wait as long and then hand on to each other, as
+/// the library's threads do: how much later it is over than `timeout`, beyond what the machine adds
+/// to those. A call that does more meets a busy machine more often than they.
+pub fn lateness<T>(timeout: Duration, f: impl FnOnce() -> T) -> (T, Duration, Duration) {
+    const HANDOVERS: usize = 4;
+    const MORE_OFTEN: u32 = 10;
+    let (clock, never) = (Clock::system(), Signal::default());
+    let handovers: [[Latch; 2]; HANDOVERS] = Default::default();
+    let begin = Barrier::new(3);
+    std::thread::scope(|scope| {
+        let machine = scope.spawn(|| {
+            begin.wait();
+            let deadline = clock.now().after(timeout);
+            never.wait(never.generation(), &clock, deadline);
+            for [there, back] in &handovers {
+                there.set();
+                back.wait(&clock, Instant::NEVER);
+            }
+            clock.now().since(deadline)
+        });
+        scope.spawn(|| {
+            begin.wait();
+            for [there, back] in &handovers {
+                there.wait(&clock, Instant::NEVER);
+                back.set();
+            }
+        });
+        begin.wait();
+        let (result, took) = timed(f);
+        let machine = machine.join().unwrap() * MORE_OFTEN;
+        (result, took, took.saturating_sub(timeout).saturating_sub(machine))
+    })
 }
 
 /// Lets time pass with nothing to do: for what must not happen meanwhile.
