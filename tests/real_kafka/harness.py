@@ -191,7 +191,8 @@ class Cluster:
 
 
 SET_TOPIC_CONFIG = """
-import sys
+import sys, time
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 )
@@ -199,8 +200,16 @@ bootstrap, topic, key, value = sys.argv[1:]
 entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
 resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
 client = AdminClient({"bootstrap.servers": bootstrap})
-for done in client.incremental_alter_configs([resource], request_timeout=120).values():
-    done.result(120)
+deadline = time.monotonic() + 120
+while True:
+    (done,) = client.incremental_alter_configs([resource], request_timeout=60).values()
+    try:
+        done.result(60)
+        break
+    except KafkaException:  # of a broker that has lost its controller for a moment
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.2)
 """
 
 

@@ -60,8 +60,8 @@ KRAFT = {
 # none, and refuses what it gets when a busy machine lets it sleep for a moment.
 SESSION_MS, SESSION_ALONE_MS = 1500, 6000
 ZOOKEEPER = {
-    "zookeeper.session.timeout.ms": 2000,
-    "zookeeper.connection.timeout.ms": 20000,
+    "zookeeper.session.timeout.ms": SESSION_ALONE_MS,
+    "zookeeper.connection.timeout.ms": 60000,
 }
 
 
