@@ -92,6 +92,7 @@ fn run(
         clock: Clock::system(),
         helpers: Arc::new(SystemHelpers),
         threads: 1,
+        delivery_timeout: Duration::from_secs(120),
         logger: Logger::none(),
     };
     let (pool, inbox) = (Arc::clone(&context.pool), Arc::clone(&context.inbox));

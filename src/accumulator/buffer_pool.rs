@@ -13,6 +13,7 @@
 //! frees memory hands it to the ticket that is next, exactly: bytes are charged to it before its
 //! waiters wake, and come back if nobody is left to use them.
 
+use super::cuts::Cuts;
 use super::slab::{Garbage, SMALLEST_TAGS, Shelves, Slab, TagSlab};
 use super::ticket::{Line, Need, Ticket, Waiting};
 use crate::clock::Instant;
@@ -162,6 +163,16 @@ impl BufferPool {
     /// Lets everybody who waits look whether waiting still makes sense: the producer closes.
     pub fn alert(&self) {
         guard(&self.state).line.alert();
+    }
+
+    /// A batch is done, and perhaps it was the last: whoever waits for memory that nothing on its
+    /// way will free has to look again. Of this and a caller that begins to wait one sees the
+    /// other: the one is done before it looks who waits, the other waits before it looks what is
+    /// not done, which is under the mutex of `cuts`.
+    pub fn alert_when_all_is_done(&self, cuts: &Cuts) {
+        if self.waiting() > 0 && cuts.outstanding_upto(u64::MAX) == 0 {
+            self.alert();
+        }
     }
 
     /// The leader that holds most, -1 for partitions without one, and how much.

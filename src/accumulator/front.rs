@@ -98,6 +98,9 @@ pub enum Expired {
     Busy,
     /// Done; when the next batch will have reached its deadline, or `NEVER`.
     Next(Instant),
+    /// The same, and what stood behind those that left may be ready now: nobody else will list the
+    /// partition.
+    Ready(Instant),
 }
 
 /// What the network thread was told, or has in its own hands.
@@ -114,7 +117,7 @@ pub(super) struct Front {
     pub(super) open: Option<OpenBatch>,
     /// In the order they were closed.
     pub(super) closed: VecDeque<ProducerBatch>,
-    listing: Listing,
+    pub(super) listing: Listing,
     pub(super) muted: bool,
     /// No record is taken any more: the producer has closed.
     pub(super) shut: bool,
@@ -290,7 +293,8 @@ impl Partition {
 
     /// Network thread: moves every batch with a record that has reached its deadline into `out`,
     /// and whatever is in front of one, the open one too, whether sealed or not. What is listed
-    /// stays listed, unless nothing is left.
+    /// stays listed, unless nothing is left; or it is in the caller's hands, if any batch has left:
+    /// one that was still being compressed kept those behind it from being listed as ready.
     pub fn try_expire(
         &self,
         now: Instant,
@@ -329,7 +333,13 @@ impl Partition {
             // of reach: no take comes, and the next record's deadline must be learnt of.
             front.muted = false;
         }
-        Expired::Next(next.unwrap_or(Instant::NEVER))
+        match next {
+            Some(next) if out.len() > first && !front.muted => {
+                front.listing = Listing::Ready;
+                Expired::Ready(next)
+            }
+            next => Expired::Next(next.unwrap_or(Instant::NEVER)),
+        }
     }
 
     /// Network thread: moves every batch into `out`, the open one too, whether sealed or not; false
@@ -427,7 +437,7 @@ impl Front {
             (Some(head), _) => {
                 let again = match (head.body.seal_state(), look) {
                     (SealState::Queued | SealState::Packing, Some(look)) => {
-                        look.again(head.closed).max(take.now.after(SEAL_PATIENCE))
+                        look.again(head).max(take.now.after(SEAL_PATIENCE))
                     }
                     _ => head.closed.after(SEAL_PATIENCE),
                 };
@@ -477,7 +487,7 @@ fn head_is_ready(head: &ProducerBatch, take: &Take, look: Option<Look>) -> bool 
                 || (take.force && head.cut <= take.force_cut)
         }
         SealState::Queued | SealState::Packing => {
-            look.is_none_or(|look| look.may_pack(head) || look.gives_up(head.closed, take.now))
+            look.is_none_or(|look| look.may_pack(head) || look.gives_up(head, take.now))
         }
     }
 }
@@ -629,7 +639,7 @@ mod tests {
         assert_eq!(partition.queued(), 4);
         let mut out = Vec::new();
         let expired = partition.try_expire(ms(103), Duration::from_millis(100), &mut out);
-        assert_eq!((expired, out.len()), (Expired::Next(ms(104)), 2));
+        assert_eq!((expired, out.len()), (Expired::Ready(ms(104)), 2));
         assert_eq!(partition.queued(), 2);
         assert!(partition.try_purge(&mut out));
         assert_eq!((partition.queued(), out.len()), (0, 4));
@@ -647,13 +657,13 @@ mod tests {
         let mut out = Vec::new();
         let mut expire = |now| partition.try_expire(ms(now), TIMEOUT, &mut out);
         assert_eq!(expire(100), Expired::Next(ms(101)));
-        assert_eq!(expire(102), Expired::Next(ms(103)));
+        assert_eq!(expire(102), Expired::Ready(ms(103)));
         assert_eq!(out.iter().map(|batch| batch.created).collect::<Vec<_>>(), [ms(1), ms(2)]);
         bench.drain();
         bench.must_append(&partition, ms(4), 10);
         assert!(bench.drain().is_empty(), "what is listed stays listed");
         let mut expire = |now| partition.try_expire(ms(now), TIMEOUT, &mut out);
-        assert_eq!(expire(103), Expired::Next(ms(104)));
+        assert_eq!(expire(103), Expired::Ready(ms(104)));
         assert_eq!(expire(104), Expired::Next(Instant::NEVER));
         assert_eq!(out.len(), 4);
         bench.must_append(&partition, ms(5), 10);
@@ -677,7 +687,7 @@ mod tests {
         assert_eq!(bench.drain_slots(), [(0, ms(6)), (0, Inbox::NOW)]);
         let mut out = Vec::new();
         let expired = partition.try_expire(ms(50), TIMEOUT, &mut out);
-        assert_eq!(expired, Expired::Next(ms(101)), "those in front of it are not due");
+        assert_eq!(expired, Expired::Ready(ms(101)), "those in front of it are not due");
         assert_eq!((out.len(), out[0].alone, out[0].body.tags()), (1, Some(alone), &[9][..]));
         let (taken, batches) = take(&partition, take_at(ms(3)));
         let rest = Rest::Lingering(ms(8));

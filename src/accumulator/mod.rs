@@ -24,6 +24,8 @@ pub mod ticket;
 pub mod times;
 mod turn;
 
+#[cfg(all(test, feature = "mock", not(loom)))]
+mod at_rest;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(test)]

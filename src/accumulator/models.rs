@@ -5,26 +5,22 @@
 //! The code under the models is the producer's own. A lost wake-up, or memory that is handed to
 //! nobody, is a deadlock here, which loom reports.
 
+mod compression;
 mod deadlines;
 
 use super::append::{AppendContext, Appended};
 use super::batch::ProducerBatch;
 use super::buffer_pool::{BufferPool, First, SMALLEST_SLAB};
-use super::compression::TopicCompression;
 use super::cuts::Cuts;
 use super::front::{Partition, Rest, Take, Taken};
 use super::inbox::Inbox;
-use super::seal_queue::{SealQueue, SealTools};
 use super::slab::Slab;
 use super::testing::{ms, partition, reading, record};
 use super::ticket::{Ticket, Waiting};
 use crate::clock::{Clock, Instant};
-use crate::log::Logger;
-use crate::protocol::compression::Compression;
 use crate::sync::prim::{AtomicBool, Condvar, Mutex, Ordering, guard};
-use crate::sync::{FrontLock, Helpers, Wake};
+use crate::sync::{FrontLock, Latch, Wake};
 use loom::thread;
-use std::io;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
@@ -420,76 +416,42 @@ fn loom_a_shared_ticket_outlives_one_of_its_waiters() {
     });
 }
 
-/// Helpers are threads of the model.
-struct ModelHelpers;
-
-impl Helpers for ModelHelpers {
-    fn start(
-        &self,
-        _: &'static str,
-        life: Box<dyn FnOnce() + Send>,
-    ) -> io::Result<Option<std::thread::JoinHandle<()>>> {
-        thread::spawn(life);
-        Ok(None)
-    }
-}
-
-/// A partition whose batches are compressed, by one helper.
-fn compressed(context: &AppendContext) -> (Arc<SealQueue>, Arc<Partition>) {
-    let tools = SealTools {
-        clock: Clock::virtual_time(Arc::default()),
-        helpers: Arc::new(ModelHelpers),
-        threads: 1,
-        logger: Logger::none(),
-    };
-    let (pool, inbox) = (Arc::clone(&context.pool), Arc::clone(&context.inbox));
-    let queue = Arc::new(SealQueue::new(tools, pool, inbox));
-    let topic = TopicCompression::new(Compression::Lz4, Arc::clone(&queue));
-    let partition = Partition::new("topic".into(), 0, 0, false).compressed(Some(Arc::new(topic)));
-    (queue, Arc::new(partition))
-}
-
-/// The first batch is queued by the caller that closed it, the second by the network thread; a
-/// helper lists the partition when the batch at its head is done.
+/// Whoever waits for memory that only a poll of the user's would free gives up when the last batch
+/// is done, whoever is first.
 #[test]
-fn loom_a_batch_that_is_being_compressed_is_found_too() {
-    model(2, || {
-        let poll = Arc::new(Poll::default());
-        let context = Arc::new(context(&poll, Duration::ZERO));
-        let (queue, partition) = compressed(&context);
-        let shared = Arc::clone(&context);
-        let caller = thread::spawn(move || {
-            append(&shared, &partition, 1);
-            shared.cuts.advance();
-            append(&shared, &partition, 2);
-        });
-        assert_eq!(run_network_thread(&context, &poll, 2), [1, 2]);
-        caller.join().unwrap();
-        queue.close();
-        assert!(queue.wait(Instant::NEVER));
-        assert_eq!((context.pool.used(), context.cuts.outstanding_upto(u64::MAX)), (0, 0));
+fn loom_who_waits_in_vain_is_told() {
+    model(4, || {
+        let pool = one_slab();
+        let cuts = Arc::new(Cuts::new());
+        let First::Memory(held) = Party::new(1).ask(&pool) else { panic!("it is free") };
+        let cut = cuts.open();
+        let network = {
+            let (pool, cuts) = (Arc::clone(&pool), Arc::clone(&cuts));
+            thread::spawn(move || {
+                cuts.completed(cut);
+                pool.alert_when_all_is_done(&cuts);
+            })
+        };
+        let First::Wait { waiting, .. } = Party::new(2).ask(&pool) else { panic!("it is taken") };
+        let in_vain = || cuts.outstanding_upto(u64::MAX) == 0;
+        assert!(waiting.wait(&Clock::system(), Instant::NEVER, in_vain));
+        network.join().unwrap();
+        drop(waiting);
+        pool.release(iter::once(held), None, 0);
+        assert_eq!((pool.used(), pool.waiting()), (0, 0));
     });
 }
 
-/// A batch is taken out while somebody compresses it, or is about to put the result in its place.
+/// Something that happens once, an answer of the network thread's say, ends the wait for it.
 #[test]
-fn loom_a_result_and_a_purge_meet() {
-    model(2, || {
-        let poll = Arc::new(Poll::default());
-        let context = Arc::new(context(&poll, Duration::from_secs(1)));
-        let (queue, partition) = compressed(&context);
-        append(&context, &partition, 1);
-        context.cuts.advance();
-        append(&context, &partition, 2);
-        let mut out = Vec::new();
-        while !partition.try_purge(&mut out) {
-            thread::yield_now();
-        }
-        let tags: Vec<u64> = out.iter().flat_map(|batch| batch.body.tags()).copied().collect();
-        assert_eq!(tags, [1, 2]);
-        queue.close();
-        assert!(queue.wait(Instant::NEVER));
-        drop(out);
-        assert_eq!((context.pool.used(), context.pool.closed()), (0, 0));
+fn loom_a_latch_is_not_missed() {
+    model(4, || {
+        let latch = Arc::new(Latch::default());
+        let waiters = [(); 2].map(|()| {
+            let latch = Arc::clone(&latch);
+            thread::spawn(move || assert!(latch.wait(&Clock::system(), Instant::NEVER)))
+        });
+        latch.set();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });
 }

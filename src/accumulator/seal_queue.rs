@@ -12,7 +12,8 @@
 //! do and ended when there was nothing for a while. Callers that would wait for memory help. The
 //! network thread compresses for itself what takes no time ([`LONGEST_INLINE`]) while no helper is
 //! free; nobody else ever compresses. It waits for nothing here: when nothing moves for [`STALL`],
-//! or a batch has waited for [`LONGEST_WAIT`], it sends batches as they are.
+//! or a batch has waited for [`LONGEST_WAIT`] or its share of the time that its records had left,
+//! it sends batches as they are.
 //!
 //! The mutex is a leaf, held for pushes and pops.
 
@@ -42,6 +43,10 @@ const IDLE: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(2);
 /// So long a batch waits at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Nor longer than this part of what its records had left when it was closed: the rest is for
+/// sending it, and for sending it again. Whatever keeps a helper from running, nothing expires for
+/// being compressed that could have gone out as it is.
+const SHARE: u32 = 4;
 /// What compressing one batch may cost the network thread.
 const LONGEST_INLINE: Duration = Duration::from_micros(100);
 /// What compressing may cost it within [`INLINE_WINDOW`].
@@ -61,6 +66,8 @@ pub struct SealTools {
     pub helpers: Arc<dyn Helpers>,
     /// `compression.threads`.
     pub threads: usize,
+    /// `delivery.timeout.ms`.
+    pub delivery_timeout: Duration,
     /// Log.
     pub logger: Logger,
 }
@@ -69,7 +76,9 @@ pub struct SealTools {
 impl SealTools {
     pub(crate) fn for_tests() -> SealTools {
         let helpers = Arc::new(crate::sync::SystemHelpers);
-        SealTools { clock: Clock::system(), helpers, threads: 1, logger: Logger::none() }
+        let delivery_timeout = Duration::from_secs(120);
+        let (clock, logger) = (Clock::system(), Logger::none());
+        SealTools { clock, helpers, threads: 1, delivery_timeout, logger }
     }
 }
 
@@ -126,6 +135,8 @@ pub(super) struct Look {
     stalled: bool,
     /// When that may have changed.
     again: Instant,
+    /// `delivery.timeout.ms`.
+    timeout: Duration,
 }
 
 impl Look {
@@ -135,13 +146,19 @@ impl Look {
     }
 
     /// Whether a batch that is not compressed goes out as it is.
-    pub(super) fn gives_up(&self, closed: Instant, now: Instant) -> bool {
-        self.stalled || closed.after(LONGEST_WAIT) <= now
+    pub(super) fn gives_up(&self, batch: &ProducerBatch, now: Instant) -> bool {
+        self.stalled || self.latest(batch) <= now
     }
 
     /// When to ask that again.
-    pub(super) fn again(&self, closed: Instant) -> Instant {
-        self.again.min(closed.after(LONGEST_WAIT))
+    pub(super) fn again(&self, batch: &ProducerBatch) -> Instant {
+        self.again.min(self.latest(batch))
+    }
+
+    /// Until when a batch waits.
+    fn latest(&self, batch: &ProducerBatch) -> Instant {
+        let left = batch.expires(self.timeout).since(batch.closed);
+        batch.closed.after(LONGEST_WAIT.min(left / SHARE))
     }
 }
 
@@ -218,6 +235,8 @@ impl SealQueue {
                 state.helpers -= 1;
                 let alone = state.helpers == 0;
                 drop(state);
+                // Whoever waits for the last helper to end counted this one.
+                self.ended.notify();
                 self.tools.logger.log(Level::Warning, "accumulator", || {
                     format!(
                         "no thread that compresses could be started: {error}; raise the process's \
@@ -351,7 +370,8 @@ impl SealQueue {
         let inline = if free { 0 } else { topic.within(LONGEST_INLINE.min(left)) };
         let stalled = state.stalled(now);
         let since = if state.jobs.is_empty() && state.working == 0 { now } else { state.moved };
-        Look { inline, stalled, again: since.after(STALL) }
+        let timeout = self.tools.delivery_timeout;
+        Look { inline, stalled, again: since.after(STALL), timeout }
     }
 
     /// Network thread: compresses a batch that it has taken out of its front, where nobody claims
@@ -428,6 +448,22 @@ impl SealQueue {
         let _ = who;
     }
 
+    /// How many entries this partition has; `None` once nothing is compressed any more.
+    #[cfg(all(test, feature = "mock", not(loom)))]
+    pub(super) fn entries(&self, partition: &Arc<Partition>) -> Option<usize> {
+        let state = guard(&self.state);
+        let its_own = state.jobs.iter().filter(|job| Arc::ptr_eq(job, partition));
+        (!state.closed).then(|| its_own.count())
+    }
+
+    /// Whether there is something to do, and nobody who does it or will.
+    #[cfg(all(test, feature = "mock", not(loom)))]
+    pub(super) fn is_left_alone(&self) -> bool {
+        let state = guard(&self.state);
+        let nobody = state.helpers == 0 && state.refused.is_none();
+        !state.closed && !state.jobs.is_empty() && (state.idle > 0 || nobody)
+    }
+
     /// Who has compressed so far, and on which threads.
     #[cfg(all(test, feature = "lz4"))]
     pub(crate) fn ran(&self) -> Vec<(Who, Option<String>)> {
@@ -486,17 +522,21 @@ impl Drop for PackClaim<'_> {
 #[cfg(feature = "lz4")]
 #[cfg(test)]
 mod tests {
+    use super::super::batch::Alone;
     use super::super::compression::TopicCompression;
-    use super::super::front::{Rest, Taken};
+    use super::super::front::{Expired, Rest, Taken};
     use super::super::testing::{Bench, ms, reading, record, take, take_at};
     use super::*;
     use crate::clock::VirtualTime;
     use crate::protocol::compression::{Codec, Compression};
+    use crate::record::ProducerRecord;
     use crate::sync::lock;
     use std::io;
     use std::sync::Mutex as StdMutex;
 
     type Life = Box<dyn FnOnce() + Send>;
+
+    const TIMEOUT: Duration = Duration::from_secs(120);
 
     /// Helpers that run when the test says so.
     #[derive(Default)]
@@ -546,6 +586,7 @@ mod tests {
                 clock: Clock::virtual_time(Arc::clone(&time)),
                 helpers: Arc::clone(&helpers) as Arc<dyn Helpers>,
                 threads: 1,
+                delivery_timeout: TIMEOUT,
                 logger: Logger::none(),
             };
             let (pool, inbox) = (&bench.context.pool, &bench.context.inbox);
@@ -722,6 +763,78 @@ mod tests {
         shop.help();
         assert!(shop.queue.ran().is_empty());
         drop(batches);
+        shop.ends();
+    }
+
+    /// A helper sleeps while others begin and end: nothing is stalled.
+    #[test]
+    fn a_batch_waits_for_a_part_of_what_its_records_have_left() {
+        let share = |ms: u64| Duration::from_millis(ms) / SHARE;
+        // A record, its timeout, delivery.timeout.ms, and how long its batch waits.
+        let plain = (0, TIMEOUT, LONGEST_WAIT);
+        let short = (0, Duration::from_secs(3), share(3000 - 9));
+        let own = (800, TIMEOUT, share(800 - 9));
+        for (timeout_ms, delivery_timeout, patience) in [plain, short, own] {
+            let shop = Shop::new(1 << 20);
+            let record = ProducerRecord { timeout_ms, ..record(b"v", 1) };
+            let appended = shop.partition.try_append(&shop.bench.context, &record, reading(ms(1)));
+            assert!(matches!(appended, Ok(super::super::append::Appended::Done(_))));
+            let mut out = Vec::new();
+            assert!(shop.partition.try_purge(&mut out));
+            let batch = ProducerBatch { closed: ms(10), ..out.swap_remove(0) };
+            let again = Instant::NEVER;
+            let look = Look { inline: 0, stalled: false, again, timeout: delivery_timeout };
+            let latest = ms(10).after(patience);
+            assert_eq!(look.again(&batch), latest);
+            assert!(look.gives_up(&batch, latest));
+            assert!(!look.gives_up(&batch, Instant(latest.0 - 1)));
+            assert!(Look { stalled: true, ..look }.gives_up(&batch, ms(10)));
+        }
+    }
+
+    /// The only helper sleeps, and the deadline is near.
+    #[test]
+    fn nothing_expires_for_a_helper_that_sleeps() {
+        const TIMEOUT_MS: u32 = 800;
+        let shop = Shop::new(1 << 20);
+        let record = ProducerRecord { timeout_ms: TIMEOUT_MS, ..record(&[7; 500], 1) };
+        let appended = shop.partition.try_append(&shop.bench.context, &record, reading(ms(0)));
+        assert!(matches!(appended, Ok(super::super::append::Appended::Done(_))));
+        shop.bench.context.cuts.advance();
+        shop.append(b"the next one");
+        let asleep = shop.partition.claim_queued(&shop.bench.context.inbox).unwrap();
+        let (taken, none) = shop.take();
+        let Taken::Lingering(again) = taken else { panic!("{taken:?}") };
+        assert!(none.is_empty());
+        shop.time.advance(again.since(shop.now()));
+        assert!(shop.now() <= ms(u64::from(TIMEOUT_MS / 4 + 2)), "{:?}", shop.now());
+        let (_, batches) = shop.take();
+        assert_eq!((batches[0].body.codec(), batches[0].body.tags()), (Codec::None, &[1][..]));
+        drop(asleep);
+        drop(batches);
+        shop.ends();
+    }
+
+    /// A call waits for the outcome of the record at the head, and its batch is being compressed
+    /// when that call's time is over.
+    #[test]
+    fn what_stands_behind_a_batch_that_expires_may_go() {
+        let shop = Shop::new(1 << 20);
+        let alone = Alone { sync_id: 1, deadline: ms(50) };
+        let mut appender = shop.partition.appender(&shop.bench.context);
+        assert!(appender.append_alone(&record(&[7; 500], 99), reading(ms(1)), alone).is_ok());
+        drop(appender);
+        let asleep = shop.partition.claim_queued(&shop.bench.context.inbox).unwrap();
+        shop.fill();
+        shop.help();
+        assert!(!shop.is_listed() && shop.take().1.is_empty());
+        let mut out = Vec::new();
+        let expired = shop.partition.try_expire(ms(50), TIMEOUT, &mut out);
+        assert!(matches!(expired, Expired::Ready(_)), "{expired:?}");
+        assert_eq!((out.len(), out[0].body.tags()), (1, &[99][..]));
+        let (_, batches) = shop.take();
+        assert_eq!((batches[0].body.codec(), batches[0].body.count()), (Codec::Lz4, 200));
+        drop((asleep, out, batches));
         shop.ends();
     }
 

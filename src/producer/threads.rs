@@ -129,6 +129,7 @@ pub(super) fn assemble<S: Selectable>(
         clock: clock.clone(),
         helpers,
         threads: settings.compression_threads,
+        delivery_timeout: settings.delivery_timeout,
         logger: logger.clone(),
     };
     let accumulator =

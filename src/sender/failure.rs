@@ -250,11 +250,8 @@ impl<S: Selectable> Sender<S> {
         }
         let Parts { accumulator, deliveries, .. } = &self.parts;
         // Whoever waits for memory that only a poll can free is told so.
-        if deliveries.is_polled()
-            && accumulator.pool().waiting() > 0
-            && accumulator.cuts().outstanding_upto(u64::MAX) == 0
-        {
-            accumulator.pool().alert();
+        if deliveries.is_polled() {
+            accumulator.pool().alert_when_all_is_done(accumulator.cuts());
         }
     }
 }

@@ -137,6 +137,15 @@ impl World {
         self.stop_if_failed();
     }
 
+    /// What is so whenever time passes while the network thread sleeps.
+    fn check_rest(&self) {
+        let Some(roles) = self.roles.get() else { return };
+        if let Err(text) = roles.accumulator().check_at_rest() {
+            self.fail(text);
+        }
+        self.stop_if_failed();
+    }
+
     /// Moves the clock to the next thing that happens, not past `limit`.
     fn advance(&self, now: Instant, limit: Instant) {
         let net = lock(&self.net).next();
@@ -273,6 +282,7 @@ impl Selectable for SimSelector {
                 break woken;
             }
             if world.baton.due(now).is_empty() {
+                world.check_rest();
                 world.advance(now, deadline);
             }
         };

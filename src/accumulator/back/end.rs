@@ -23,11 +23,12 @@ impl Backs {
         // Before the front is looked at: what is appended from here on is told again.
         partition.forget_told();
         let mut from_front = std::mem::take(&mut self.from_front);
-        let mut next = match partition.try_expire(now, timeout, &mut from_front) {
+        let left = partition.try_expire(now, timeout, &mut from_front);
+        let mut next = match left {
             Expired::Busy => now.after(BUSY_RETRY),
             // A batch with a longer timeout of its own keeps the partition listed: what comes after
             // it is not told of, and may be due before it.
-            Expired::Next(deadline) => deadline.min(now.after(timeout)),
+            Expired::Next(deadline) | Expired::Ready(deadline) => deadline.min(now.after(timeout)),
         };
         self.adopt(&partition, &mut from_front, &mut waiting);
         self.from_front = from_front;
@@ -50,6 +51,9 @@ impl Backs {
         }
         self.look_again(slot);
         self.resume(slot, now);
+        if matches!(left, Expired::Ready(_)) {
+            self.make_ready(slot);
+        }
         self.file_expiry(slot, next);
     }
 
