@@ -6,6 +6,8 @@
 //! `producer_poll()`, takes them out in order. One delivery covers a whole batch: its records share
 //! topic, partition and outcome, and differ in their tags and offsets only.
 
+#[cfg(all(test, loom))]
+mod models;
 mod queue;
 mod readiness;
 pub mod reentry;

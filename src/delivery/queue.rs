@@ -14,15 +14,16 @@ use crate::clock::{Clock, Instant};
 use crate::defects::{self, Defect};
 use crate::error::{Error, FATAL, MAYBE_PERSISTED, Result, status};
 use crate::log::LogQueue;
+use crate::sync::Signal;
+use crate::sync::prim::{AtomicBool, Mutex, guard};
 use crate::sync::trip::trip;
-use crate::sync::{Signal, lock};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many deliveries one callback gets at most.
 const CALLBACK_BATCH: usize = 64;
@@ -131,7 +132,7 @@ impl DeliveryQueue {
             counter.fetch_add(count, Ordering::Release);
             // First: when the call returns, a flush that may not wait finds the record done.
             self.cuts.completed(cut);
-            if let Some(slot) = lock(&self.sync).get_mut(&delivery.sync_id) {
+            if let Some(slot) = guard(&self.sync).get_mut(&delivery.sync_id) {
                 *slot = Some(delivery);
             }
             self.sync_signal.notify();
@@ -145,7 +146,7 @@ impl DeliveryQueue {
             }
             DeliveryMode::None | DeliveryMode::Callback(_) => {
                 let first = {
-                    let mut state = lock(&self.state);
+                    let mut state = guard(&self.state);
                     counter.fetch_add(count, Ordering::Release);
                     state.queue.push_back(delivery);
                     state.queue.len() == 1
@@ -157,7 +158,7 @@ impl DeliveryQueue {
             }
             DeliveryMode::Poll => {
                 {
-                    let mut state = lock(&self.state);
+                    let mut state = guard(&self.state);
                     counter.fetch_add(count, Ordering::Release);
                     state.queue.push_back(delivery);
                     if let Some(readiness) = &mut state.readiness {
@@ -177,12 +178,12 @@ impl DeliveryQueue {
 
     /// Deliveries that wait for `producer_poll()`.
     pub fn waiting(&self) -> usize {
-        lock(&self.state).queue.len()
+        guard(&self.state).queue.len()
     }
 
     /// Nothing will be pushed any more: the reader drains what is there, then ends.
     pub fn close(&self) {
-        let mut state = lock(&self.state);
+        let mut state = guard(&self.state);
         state.closed = true;
         if let Some(readiness) = &mut state.readiness {
             readiness.set(true);
@@ -202,7 +203,7 @@ impl DeliveryQueue {
         if !self.retry_wanted.swap(false, Ordering::AcqRel) {
             return;
         }
-        let mut state = lock(&self.state);
+        let mut state = guard(&self.state);
         state.nudged = true;
         if let Some(readiness) = &mut state.readiness {
             readiness.set(true);
@@ -213,7 +214,7 @@ impl DeliveryQueue {
 
     /// The descriptor to wait on, in poll mode.
     pub fn fd(&self) -> Option<RawFd> {
-        lock(&self.state).readiness.as_ref().map(Readiness::fd)
+        guard(&self.state).readiness.as_ref().map(Readiness::fd)
     }
 
     /// Moves up to `capacity` deliveries to `out`; waits until `deadline` for the first. `CLOSED`
@@ -248,7 +249,7 @@ impl DeliveryQueue {
             let seen = self.signal.generation();
             self.run_logs();
             {
-                let mut state = lock(&self.state);
+                let mut state = guard(&self.state);
                 let count = at_once(&state.queue, capacity);
                 out.extend(state.queue.drain(..count));
                 let (more, closed, nudged) = (!state.queue.is_empty(), state.closed, state.nudged);
@@ -284,7 +285,7 @@ impl DeliveryQueue {
             DeliveryMode::Poll => return logged,
         };
         let batch: Vec<Delivery> = {
-            let mut state = lock(&self.state);
+            let mut state = guard(&self.state);
             let count = at_once(&state.queue, CALLBACK_BATCH);
             state.queue.drain(..count).collect()
         };
@@ -320,7 +321,7 @@ impl DeliveryQueue {
 
     /// Drops the deliveries that nobody has taken and nobody will.
     pub fn discard(&self) {
-        let left = std::mem::take(&mut lock(&self.state).queue);
+        let left = std::mem::take(&mut guard(&self.state).queue);
         for delivery in left {
             self.show(std::slice::from_ref(&delivery));
             let cut = delivery.cut;
@@ -357,19 +358,19 @@ impl DeliveryQueue {
     /// Whether nothing is left and nothing will come. Both under one lock: a delivery may have come
     /// since a step found nothing, and the close right behind it.
     fn is_over(&self) -> bool {
-        let state = lock(&self.state);
+        let state = guard(&self.state);
         state.closed && state.queue.is_empty()
     }
 
     /// Announces a `send_sync` call: its delivery will be kept for [`DeliveryQueue::wait_sync`].
     pub fn expect_sync(&self, sync_id: u64) {
-        lock(&self.sync).insert(sync_id, None);
+        guard(&self.sync).insert(sync_id, None);
     }
 
     /// Takes back an announcement: the record was refused, or nobody waits for its outcome any
     /// more.
     pub fn forget_sync(&self, sync_id: u64) {
-        lock(&self.sync).remove(&sync_id);
+        guard(&self.sync).remove(&sync_id);
     }
 
     /// Waits for the outcome of an announced record; `None` when `deadline` has passed without one.
@@ -383,13 +384,13 @@ impl DeliveryQueue {
         loop {
             let seen = self.sync_signal.generation();
             {
-                let mut sync = lock(&self.sync);
+                let mut sync = guard(&self.sync);
                 if sync.get(&sync_id).is_some_and(Option::is_some) {
                     return sync.remove(&sync_id).flatten();
                 }
             }
             if !self.sync_signal.wait(seen, clock, deadline) {
-                return lock(&self.sync).remove(&sync_id).flatten();
+                return guard(&self.sync).remove(&sync_id).flatten();
             }
         }
     }
@@ -446,7 +447,9 @@ mod tests {
     use crate::clock::Reading;
     use crate::config::ProducerConfig;
     use crate::record::ProducerRecord;
-    use crate::sync::Wake;
+    use crate::sync::{Wake, lock};
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     struct Nobody;
@@ -542,7 +545,7 @@ mod tests {
         }
 
         fn readable(&self) -> bool {
-            lock(&self.queue.state).readiness.as_ref().unwrap().is_readable()
+            guard(&self.queue.state).readiness.as_ref().unwrap().is_readable()
         }
     }
 
@@ -681,7 +684,7 @@ mod tests {
         bench.queue.expect_sync(10);
         bench.queue.forget_sync(10);
         bench.queue.push(bench.delivery(100, status::OK, 10));
-        assert!(lock(&bench.queue.sync).is_empty());
+        assert!(guard(&bench.queue.sync).is_empty());
         assert_eq!((bench.queue.counts(), bench.outstanding()), ((2, 1), 0));
         assert!(!bench.queue.step(), "callbacks don't see them");
         drop(eight);
@@ -697,7 +700,7 @@ mod tests {
         let far = bench.clock.now().after(Duration::from_secs(30));
         std::thread::scope(|scope| {
             // The call can't see its outcome yet.
-            let waits = lock(&bench.queue.sync);
+            let waits = guard(&bench.queue.sync);
             scope.spawn(|| bench.queue.push(delivery));
             assert!(bench.accumulator.cuts().wait(cut, &bench.clock, far));
             drop(waits);
