@@ -70,6 +70,14 @@ pub(crate) enum Defect {
     PackByPlace,
     /// A batch that was compressed goes before those that were not.
     PackedFirst,
+    /// Interceptors do not hear of a record that is refused after they saw it.
+    RefuseUntold,
+    /// Nor of one that a call waits for.
+    AnswerUntold,
+    /// One that fails undoes what those before it have changed.
+    ForgetLastGood,
+    /// Interceptors hear of the end while calls are still inside them.
+    EndTooEarly,
 }
 
 /// Whether this is broken.

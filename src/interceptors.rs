@@ -8,6 +8,7 @@
 //! record. KIP-42, KIP-512.
 
 use crate::config::ProducerConfig;
+use crate::defects::{self, Defect};
 use crate::delivery::{Delivery, DeliverySink};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Logger};
@@ -160,14 +161,19 @@ impl Interceptors {
         let mut last_good = record;
         for (at, link) in self.chain.iter().enumerate() {
             let on_send = || link.interceptor.on_send(last_good, arena);
-            match catch_unwind(AssertUnwindSafe(on_send)) {
-                Ok(Ok(changed)) if changed.topic == record.topic => last_good = changed,
-                Ok(Ok(_)) => self.failed(at, "on_send", || {
-                    "it changed the topic, which must stay; its record is dropped".into()
-                }),
-                Ok(Err(error)) => self.failed(at, "on_send", || error.message.into_owned()),
-                Err(_) => self.failed(at, "on_send", || "it panicked".into()),
+            let problem = match catch_unwind(AssertUnwindSafe(on_send)) {
+                Ok(Ok(changed)) if changed.topic == record.topic => {
+                    last_good = changed;
+                    continue;
+                }
+                Ok(Ok(_)) => "it changed the topic, which must stay; its record is dropped".into(),
+                Ok(Err(error)) => error.message,
+                Err(_) => "it panicked".into(),
+            };
+            if defects::on(Defect::ForgetLastGood) {
+                last_good = record;
             }
+            self.failed(at, "on_send", || problem.into_owned());
         }
         last_good
     }

@@ -2,12 +2,12 @@
 //!
 //! A run is a seed: it decides configuration, callers, weather and everything that happens
 //! (`plan`). The main thread plays the network thread and runs the real sender over wires that take
-//! their time and break (`net`, `wire`, `faults`, `topics`, `lies`); callers (`caller`, `batches`),
-//! the callback thread, the poller (`reader`) and helpers that compress are threads that run one at
-//! a time (`baton`), so that what blocks in a producer blocks here too, unchanged, and two runs of
-//! a seed are the same to the last event (`trace`). `world` moves the clock. The `oracle` holds
-//! every outcome against every log (`judge`, `archive`), the `audit` every batch on the wire
-//! against those before it.
+//! their time and break (`net`, `wire`, `faults`, `topics`, `lies`); callers (`caller`, `batches`,
+//! with `interceptors` around their records), the callback thread, the poller (`reader`) and
+//! helpers that compress are threads that run one at a time (`baton`), so that what blocks in a
+//! producer blocks here too, unchanged, and two runs of a seed are the same to the last event
+//! (`trace`). `world` moves the clock. The `oracle` holds every outcome against every log (`judge`,
+//! `archive`), the `audit` every batch on the wire against those before it.
 //!
 //! `cargo test --release sim` runs the seeds from `SIM_FIRST` (1) on, `SIM_SEEDS` of them; with
 //! `SIM_SEEDS=0` it runs until it is stopped. A seed that fails is run again with its trace
@@ -20,6 +20,7 @@ mod baton;
 mod bites;
 mod caller;
 mod faults;
+mod interceptors;
 mod judge;
 mod lies;
 mod net;
@@ -126,8 +127,10 @@ fn whole(world: &Arc<World>, seed: u64) -> Result<Report, String> {
         resolver: Box::new(SimResolver::new(world)),
         helpers: Arc::new(SimHelpers(Arc::clone(world))),
     };
+    let chain = interceptors::chain(world, seed);
     let (producer, mut sender, roles) =
-        Producer::unstarted(&plan.config(), mode, &logger, outside).map_err(|e| e.to_string())?;
+        Producer::unstarted(&plan.config(), mode, chain, &logger, outside)
+            .map_err(|error| error.to_string())?;
     let producer = Arc::new(producer);
     // Its drop would wait for threads that nobody plays any more, unless all went well.
     let kept = ManuallyDrop::new(Arc::clone(&producer));

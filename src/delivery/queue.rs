@@ -376,7 +376,9 @@ impl DeliveryQueue {
     /// Waits for the outcome of an announced record; `None` when `deadline` has passed without one.
     pub fn wait_sync(&self, sync_id: u64, clock: &Clock, deadline: Instant) -> Option<Delivery> {
         let delivery = self.wait_for_sync(sync_id, clock, deadline)?;
-        self.show(std::slice::from_ref(&delivery));
+        if !defects::on(Defect::AnswerUntold) {
+            self.show(std::slice::from_ref(&delivery));
+        }
         Some(delivery)
     }
 

@@ -10,6 +10,7 @@ use super::topics::without_last;
 use super::{Options, Shared};
 use crate::clock::{Clock, Instant, Reading};
 use crate::config::{ProducerConfig, Settings};
+use crate::defects::{self, Defect};
 use crate::delivery::{DeliverySink, reentry};
 use crate::error::{Error, Result, status};
 use crate::interceptors::{Acknowledgement, Interceptors, Refused};
@@ -140,6 +141,9 @@ impl Plugs {
     /// Tells the interceptors of a record that is refused.
     #[cold]
     fn refused(&self, record: &ProducerRecord<'_>, serialized: bool, error: &Error) {
+        if defects::on(Defect::RefuseUntold) {
+            return;
+        }
         let refused = Refused { record, serialized, error };
         in_a_send(|| self.interceptors.acknowledge(&Acknowledgement::Refused(&refused)));
     }
@@ -196,7 +200,7 @@ impl Gate {
     fn wait_empty(&self, clock: &Clock, deadline: Instant) -> bool {
         loop {
             let seen = self.left.generation();
-            if self.inside.load(Ordering::SeqCst) == 0 {
+            if self.inside.load(Ordering::SeqCst) == 0 || defects::on(Defect::EndTooEarly) {
                 return true;
             }
             if !self.left.wait(seen, clock, deadline) {

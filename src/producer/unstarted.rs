@@ -1,11 +1,13 @@
 //! A producer whose two threads are played by somebody else: what the simulator drives.
 
+use super::plugs::Plugs;
 use super::threads::{Outside, Plugged, assemble};
-use super::{Producer, Shared};
+use super::{Options, Producer, Shared};
 use crate::accumulator::RecordAccumulator;
 use crate::config::ProducerConfig;
 use crate::delivery::{DeliveryMode, DeliveryQueue};
 use crate::error::{Error, Result};
+use crate::interceptors::Interceptor;
 use crate::log::Logger;
 use crate::metadata::Metadata;
 use crate::network::Selectable;
@@ -24,6 +26,7 @@ impl Producer {
     pub(crate) fn unstarted<S: Selectable>(
         config: &ProducerConfig,
         mode: DeliveryMode,
+        interceptors: Vec<Arc<dyn Interceptor>>,
         logger: &Logger,
         outside: Outside<S>,
     ) -> Result<(Producer, Sender<S>, Roles)> {
@@ -32,7 +35,12 @@ impl Producer {
             first.unwrap_or_else(|| Error::new(crate::error::status::INVALID_CONFIG, "unknown"))
         })?;
         let signal = Arc::new(Signal::default());
-        let plugged = Plugged::default();
+        let mut options = Options { interceptors, ..Options::default() };
+        let plugs = Plugs::new(config, &settings, &mut options, logger)?;
+        if let Some(plugs) = &plugs {
+            plugs.configure(config)?;
+        }
+        let plugged = Plugged { plugs, ..Plugged::default() };
         let (producer, sender) = assemble(settings, mode, plugged, None, signal, logger, outside)?;
         let roles = Roles { shared: Arc::clone(&producer.shared) };
         if !roles.has_callbacks() {

@@ -3,6 +3,7 @@
 use super::baton::sleeps;
 use super::caller::{Caller, GRACE};
 use super::oracle::Draft;
+use crate::error::status;
 use crate::producer::Timeout;
 use crate::sync::lock;
 use std::time::Duration;
@@ -52,7 +53,12 @@ impl Caller {
         {
             let mut oracle = lock(&self.world.oracle);
             ids.iter().take(count).for_each(|id| oracle.accepted(*id, sleeps() == slept, now));
-            ids.iter().skip(count).for_each(|id| oracle.refused(*id));
+            let refused = result.as_ref().map_or_else(|error| error.status, |()| status::OK);
+            let mut left = ids.iter().skip(count);
+            let first = left.next().map_or(Ok(()), |id| oracle.refused(*id, refused));
+            let behind = left.try_for_each(|id| oracle.left_out(*id));
+            drop(oracle);
+            self.check(first.and(behind));
         }
         self.world.trace.note(&[31, ids[0], count as u64], || {
             format!("caller {}: records {ids:?}: {count} accepted", self.number)

@@ -1,8 +1,9 @@
 //! Application threads: each sends, flushes, purges and asks by chance until its time is over, and
 //! checks what the calls themselves promise.
 
+use super::interceptors::rested_since;
 use super::oracle::{Draft, Guilt, Outcome, Sent};
-use super::plan::{Ending, Plan, PlannedTopic, Ways};
+use super::plan::{Ending, Pace, Plan, PlannedTopic, Ways};
 use super::world::World;
 use crate::clock::Instant;
 use crate::delivery::reentry;
@@ -199,9 +200,12 @@ impl Caller {
             let limit = if waits { self.plan().max_block + GRACE } else { Duration::ZERO };
             self.check_time("send", began, limit);
             self.note_sent(id, &result);
-            match result {
+            match &result {
                 Ok(()) => lock(&self.world.oracle).accepted(id, true, self.now()),
-                Err(_) => lock(&self.world.oracle).refused(id),
+                Err(error) => {
+                    let refused = lock(&self.world.oracle).refused(id, error.status);
+                    self.check(refused);
+                }
             }
             result
         })
@@ -223,8 +227,12 @@ impl Caller {
         error.status != status::CLOSED
     }
 
+    pub(super) fn check(&self, result: Result<(), String>) {
+        result.unwrap_or_else(|text| self.world.fail(text));
+    }
+
     pub(super) fn check_time(&self, call: &str, began: Instant, limit: Duration) {
-        let took = self.now().since(began);
+        let took = self.now().since(began).saturating_sub(rested_since(began));
         if took > limit {
             self.world.fail(format!("{call} took {took:?}, {limit:?} are allowed"));
         }
@@ -244,13 +252,16 @@ impl Caller {
             let (outcome, open) = match &result {
                 Ok(receipt) => (Outcome::written(receipt.partition, receipt.offset), true),
                 Err(error) => {
-                    (Outcome::failed(record.partition, error), error.status != status::CLOSED)
+                    // An interceptor may have chosen another one.
+                    let partition = lock(&self.world.oracle).fates[id as usize].draft.partition;
+                    (Outcome::failed(partition, error), error.status != status::CLOSED)
                 }
             };
             if code == status::PANIC {
                 self.world.fail(format!("send_sync: {result:?}"));
             }
-            lock(&self.world.oracle).answered(id, outcome, self.now());
+            let answered = lock(&self.world.oracle).answered(id, outcome, self.now());
+            self.check(answered);
             open
         })
     }
@@ -411,7 +422,9 @@ impl Caller {
             Ok(()) => {}
             Err(error) if error.status == status::CLOSED => {}
             Err(error)
-                if error.status == status::TIMED_OUT && self.plan().ways == Ways::SlowCallback =>
+                if error.status == status::TIMED_OUT
+                    && (self.plan().ways == Ways::SlowCallback
+                        || self.plan().interceptors == Some(Pace::Slow)) =>
             {
                 // As often as it takes: the barrier before the handle is freed.
                 self.close(timeout + Duration::from_secs(1));

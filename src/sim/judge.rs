@@ -50,6 +50,7 @@ impl Oracle {
                 .map_err(|text| format!("record {id}: {text}; {fate:?}, found at {found:?}"))?;
         }
         self.check_refused(&archive.refused)?;
+        self.check_interceptors()?;
         if matches!(self.plan.mode, Mode::Idempotent | Mode::Ordered) {
             self.check_order(&places)?;
         }

@@ -4,7 +4,8 @@
 //! of each outcome; at the end the brokers' logs are read (`judge`). Nothing here asks the
 //! producer.
 
-use super::plan::{Plan, Ways};
+use super::interceptors::Around;
+use super::plan::{Pace, Plan, Ways};
 use crate::clock::Instant;
 use crate::delivery::Delivery;
 use crate::error::{Error, MAYBE_PERSISTED, status};
@@ -111,6 +112,7 @@ pub(super) struct Fate {
     /// Its place among all that were accepted; 0 if that is not known exactly.
     pub(super) place: u64,
     pub(super) outcome: Option<Outcome>,
+    pub(super) around: Around,
 }
 
 impl fmt::Debug for Fate {
@@ -122,6 +124,7 @@ impl fmt::Debug for Fate {
             .field("times", &(self.called, self.since, self.timeout))
             .field("place", &self.place)
             .field("outcome", &self.outcome)
+            .field("around", &self.around)
             .finish_non_exhaustive()
     }
 }
@@ -138,6 +141,8 @@ pub(super) struct Oracle {
     pub(super) unclear: u64,
     /// What flushes have waited for and the next poll has to bring.
     pub(super) owed: Vec<u64>,
+    /// How often each interceptor heard of the end.
+    pub(super) ended: [u32; 2],
 }
 
 impl Outcome {
@@ -176,6 +181,7 @@ impl Oracle {
             successes: 0,
             unclear: 0,
             owed: Vec::new(),
+            ended: [0; 2],
         }
     }
 
@@ -200,6 +206,7 @@ impl Oracle {
             timeout,
             place: 0,
             outcome: None,
+            around: Around::default(),
         });
         id
     }
@@ -217,12 +224,25 @@ impl Oracle {
         (fate.sent, fate.place, fate.since) = (Sent::Accepted, place, now);
     }
 
-    pub(super) fn refused(&mut self, id: u64) {
+    /// The call has refused it, for the reason that it gives.
+    pub(super) fn refused(&mut self, id: u64, status: i32) -> Result<(), String> {
         self.fates[id as usize].sent = Sent::Refused;
+        self.check_told_of_refusal(id, status)
+    }
+
+    /// The call has come to an end before it.
+    pub(super) fn left_out(&mut self, id: u64) -> Result<(), String> {
+        self.fates[id as usize].sent = Sent::Refused;
+        self.check_unseen(id)
     }
 
     /// The outcome that a call returned.
-    pub(super) fn answered(&mut self, id: u64, outcome: Outcome, now: Instant) {
+    pub(super) fn answered(
+        &mut self,
+        id: u64,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Result<(), String> {
         let fate = &mut self.fates[id as usize];
         fate.since = now;
         if outcome.success {
@@ -234,7 +254,9 @@ impl Oracle {
             fate.sent = Sent::Unclear;
             self.unclear += 1;
         }
+        let (success, status) = (outcome.success, outcome.status);
         fate.outcome = Some(outcome);
+        if success { self.check_told(id) } else { self.check_told_of_refusal(id, status) }
     }
 
     /// A delivery came.
@@ -265,7 +287,7 @@ impl Oracle {
     }
 
     /// Records that failed come back whole.
-    fn check_records(&self, delivery: &Delivery) -> Result<(), String> {
+    pub(super) fn check_records(&self, delivery: &Delivery) -> Result<(), String> {
         if delivery.records().is_none() {
             let failed = delivery.failure.is_some();
             return if failed { Err("failed records without records".into()) } else { Ok(()) };
@@ -294,16 +316,18 @@ impl Oracle {
         if fate.sent == Sent::Refused {
             return Err(format!("record {id} was refused and has an outcome: {got:?}"));
         }
-        // Only where nothing stands between the decision and this.
+        // Only where nothing stands between the decision and this: no interceptor that takes its
+        // time either, which the callback thread may be in when it sends.
+        let at_once = ways == Ways::Callback && self.plan.interceptors != Some(Pace::Slow);
         let age = now.since(fate.since);
         let waited = if fate.sent == Sent::Calling { LONGEST_CALL } else { Duration::ZERO };
-        if ways == Ways::Callback && age > fate.timeout + LATE + waited {
+        if at_once && age > fate.timeout + LATE + waited {
             return Err(format!("record {id}: {got:?} came {age:?} after it was sent"));
         }
         self.outcomes += 1;
         self.successes += u64::from(got.success);
         fate.outcome = Some(got);
-        Ok(())
+        self.check_told(id)
     }
 
     /// The records that a flush now waits for.

@@ -57,6 +57,15 @@ pub(super) enum Ghost {
     SendsAway,
 }
 
+/// How interceptors go about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At once.
+    Quick,
+    /// They take their time.
+    Slow,
+}
+
 /// A topic as it is created.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlannedTopic {
@@ -106,6 +115,8 @@ pub(super) struct Plan {
     pub(super) exodus: Option<Ghost>,
     /// How each topic is compressed.
     pub(super) compression: Vec<&'static str>,
+    /// Whether there are any, and how they are.
+    pub(super) interceptors: Option<Pace>,
 }
 
 /// The one that only patience helps against is not met by chance: often nobody is connected, and
@@ -207,6 +218,7 @@ impl Plan {
             rejects: rng.u32(0..4) == 0,
             exodus: (rng.u32(0..6) == 0).then(|| one_of(rng, GHOSTS)),
             compression: [0, 1].map(|_| one_of(rng, CODECS)).to_vec(),
+            interceptors: (rng.u32(0..4) == 0).then(|| one_of(rng, &[Pace::Quick, Pace::Slow])),
         }
     }
 
