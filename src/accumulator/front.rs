@@ -18,6 +18,8 @@
 
 mod packing;
 
+use packing::{head_is_ready, is_to_be_packed};
+
 use super::batch::{OpenBatch, ProducerBatch};
 use super::buffer_pool::BufferPool;
 use super::compression::TopicCompression;
@@ -475,26 +477,6 @@ impl Front {
         self.history.remember(&open, full || open.is_full());
         Some(open.close(now))
     }
-}
-
-/// A closed batch waits for nothing but its seal, and not for ever for that: it can be sealed
-/// again, or go out as it is.
-fn head_is_ready(head: &ProducerBatch, take: &Take, look: Option<Look>) -> bool {
-    match head.body.seal_state() {
-        SealState::Raw | SealState::Sealed => true,
-        SealState::Claimed => {
-            head.closed.after(SEAL_PATIENCE) <= take.now
-                || (take.force && head.cut <= take.force_cut)
-        }
-        SealState::Queued | SealState::Packing => {
-            look.is_none_or(|look| look.may_pack(head) || look.gives_up(head, take.now))
-        }
-    }
-}
-
-/// Whether a batch that was closed just now has to wait for somebody who compresses it.
-fn is_to_be_packed(batch: &ProducerBatch, take: &Take, look: Option<Look>) -> bool {
-    batch.body.seal_state() == SealState::Queued && !head_is_ready(batch, take, look)
 }
 
 impl History {

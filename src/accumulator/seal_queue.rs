@@ -12,17 +12,20 @@
 //! do and ended when there was nothing for a while. Callers that would wait for memory help. The
 //! network thread compresses for itself what takes no time ([`LONGEST_INLINE`]) while no helper is
 //! free; nobody else ever compresses. It waits for nothing here: when nothing moves for [`STALL`],
-//! or a batch has waited for [`LONGEST_WAIT`] or its share of the time that its records had left,
-//! it sends batches as they are.
+//! or a batch has waited for [`LONGEST_WAIT`](look::LONGEST_WAIT) or its share of the time that its
+//! records had left, it sends batches as they are.
 //!
 //! The mutex is a leaf, held for pushes and pops.
+
+mod look;
+
+pub(super) use look::Look;
 
 use super::batch::{BatchBody, ProducerBatch};
 use super::buffer_pool::BufferPool;
 use super::compression::{Packed, TopicCompression, Workbench};
 use super::front::Partition;
 use super::inbox::Inbox;
-use super::seal::SealState;
 use crate::clock::{Clock, Instant};
 use crate::defects::{self, Defect};
 use crate::log::{Level, Logger};
@@ -41,12 +44,6 @@ const HELPER_THREAD: &str = "kafka-compress";
 const IDLE: Duration = Duration::from_secs(1);
 /// When nobody has begun or ended to compress for so long, nobody will.
 const STALL: Duration = Duration::from_secs(2);
-/// So long a batch waits at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Nor longer than this part of what its records had left when it was closed: the rest is for
-/// sending it, and for sending it again. Whatever keeps a helper from running, nothing expires for
-/// being compressed that could have gone out as it is.
-const SHARE: u32 = 4;
 /// What compressing one batch may cost the network thread.
 const LONGEST_INLINE: Duration = Duration::from_micros(100);
 /// What compressing may cost it within [`INLINE_WINDOW`].
@@ -124,42 +121,6 @@ pub(crate) enum Who {
     Caller,
     /// The network thread.
     Network,
-}
-
-/// What the network thread has to know when it looks at a front.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// Batches of up to so many bytes it may compress itself now.
-    inline: usize,
-    /// Nothing moves: batches go out as they are.
-    stalled: bool,
-    /// When that may have changed.
-    again: Instant,
-    /// `delivery.timeout.ms`.
-    timeout: Duration,
-}
-
-impl Look {
-    /// Whether the network thread may compress this batch itself.
-    pub(super) fn may_pack(&self, batch: &ProducerBatch) -> bool {
-        batch.body.seal_state() == SealState::Queued && batch.body.records_len() <= self.inline
-    }
-
-    /// Whether a batch that is not compressed goes out as it is.
-    pub(super) fn gives_up(&self, batch: &ProducerBatch, now: Instant) -> bool {
-        self.stalled || self.latest(batch) <= now
-    }
-
-    /// When to ask that again.
-    pub(super) fn again(&self, batch: &ProducerBatch) -> Instant {
-        self.again.min(self.latest(batch))
-    }
-
-    /// Until when a batch waits.
-    fn latest(&self, batch: &ProducerBatch) -> Instant {
-        let left = batch.expires(self.timeout).since(batch.closed);
-        batch.closed.after(LONGEST_WAIT.min(left / SHARE))
-    }
 }
 
 impl State {
@@ -525,7 +486,9 @@ mod tests {
     use super::super::batch::Alone;
     use super::super::compression::TopicCompression;
     use super::super::front::{Expired, Rest, Taken};
+    use super::super::seal::SealState;
     use super::super::testing::{Bench, ms, reading, record, take, take_at};
+    use super::look::{LONGEST_WAIT, SHARE};
     use super::*;
     use crate::clock::VirtualTime;
     use crate::protocol::compression::{Codec, Compression};

@@ -1,12 +1,13 @@
 //! What whoever compresses does in a partition's front: claims a batch, and puts the result in its
 //! place. Under the front's lock; the work itself is done without it.
 
-use super::{Listing, Partition};
+use super::{Listing, Partition, SEAL_PATIENCE, Take};
 use crate::accumulator::batch::{BatchBody, ProducerBatch};
 use crate::accumulator::buffer_pool::BufferPool;
 use crate::accumulator::compression::Packed;
 use crate::accumulator::inbox::Inbox;
 use crate::accumulator::seal::SealState;
+use crate::accumulator::seal_queue::Look;
 use crate::defects::{self, Defect};
 use std::sync::Arc;
 
@@ -63,4 +64,24 @@ impl Partition {
         drop(freed);
         pool.shelve(lost.into_iter().flat_map(|packed| packed.slabs));
     }
+}
+
+/// A closed batch waits for nothing but its seal, and not for ever for that: it can be sealed
+/// again, or go out as it is.
+pub(super) fn head_is_ready(head: &ProducerBatch, take: &Take, look: Option<Look>) -> bool {
+    match head.body.seal_state() {
+        SealState::Raw | SealState::Sealed => true,
+        SealState::Claimed => {
+            head.closed.after(SEAL_PATIENCE) <= take.now
+                || (take.force && head.cut <= take.force_cut)
+        }
+        SealState::Queued | SealState::Packing => {
+            look.is_none_or(|look| look.may_pack(head) || look.gives_up(head, take.now))
+        }
+    }
+}
+
+/// Whether a batch that was closed just now has to wait for somebody who compresses it.
+pub(super) fn is_to_be_packed(batch: &ProducerBatch, take: &Take, look: Option<Look>) -> bool {
+    batch.body.seal_state() == SealState::Queued && !head_is_ready(batch, take, look)
 }
