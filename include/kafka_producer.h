@@ -741,9 +741,9 @@ producer_status_t producer_poll(producer_t *producer,
                                 int32_t timeout_ms,
                                 size_t *count);
 
-// A descriptor that is readable while producer_poll() has something to give or to free; wait on
-// it, never read or close it. Poll until count < capacity, then wait (edge or level triggered).
-// -1 if polling is not enabled or the handle is NULL or of another process.
+// A descriptor that is readable while producer_poll() has something to give, to log or to free;
+// wait on it, never read or close it. Poll until count < capacity, then wait (edge or level
+// triggered). -1 if polling is not enabled or the handle is NULL or of another process.
 int producer_poll_fd(const producer_t *producer);
 
 // The next record of a delivery, as it was sent: to log it, store it or send it again

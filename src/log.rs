@@ -1,6 +1,6 @@
 //! Log lines: from any room to the user's log callback, never to stderr.
 
-use crate::sync::{Signal, lock};
+use crate::sync::{Cause, Readiness, Signal, lock};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -74,6 +74,16 @@ struct Line {
 struct Waiting {
     lines: VecDeque<Line>,
     dropped: u64,
+    /// What an event loop waits on, in poll mode.
+    readiness: Option<Arc<Readiness>>,
+}
+
+impl Waiting {
+    fn tell(&self) {
+        if let Some(readiness) = &self.readiness {
+            readiness.set(Cause::Logs, !self.lines.is_empty() || self.dropped > 0);
+        }
+    }
 }
 
 /// Lines between the room that logged them and the thread that runs the user's log callback.
@@ -89,10 +99,22 @@ impl LogQueue {
         LogQueue { waiting: Mutex::new(Waiting::default()), user, signal }
     }
 
+    /// Lines are run inside a poll, and `readiness` tells that there are some.
+    pub fn polled_by(&self, readiness: Arc<Readiness>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.readiness = Some(readiness);
+        waiting.tell();
+    }
+
     /// Runs the user's callback for what waits; false if nothing did. Callback thread, or inside a
     /// poll.
     pub fn run(&self) -> bool {
-        let Waiting { lines, dropped } = std::mem::take(&mut *lock(&self.waiting));
+        let (lines, dropped) = {
+            let mut waiting = lock(&self.waiting);
+            let taken = (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.dropped));
+            waiting.tell();
+            taken
+        };
         let any = !lines.is_empty() || dropped > 0;
         for line in lines {
             self.user.log(line.level, line.target, line.message);
@@ -113,6 +135,7 @@ impl LogSink for LogQueue {
         } else {
             waiting.dropped += 1;
         }
+        waiting.tell();
         drop(waiting);
         self.signal.notify();
     }

@@ -1,8 +1,9 @@
 //! Waits and wake-ups: the only place that blocks a thread, so that a simulator can do without.
 //!
 //! [`FrontLock`] guards a partition's front, [`Signal`] is what callers wait on, [`Wake`] what they
-//! wake the network thread with, [`Helpers`] starts threads that come and go. Atomics and mutexes
-//! of the rooms that loom models come from `prim`.
+//! wake the network thread with, [`Readiness`] is what a user's event loop waits on, [`Helpers`]
+//! starts threads that come and go. Atomics and mutexes of the rooms that loom models come from
+//! `prim`.
 
 pub(crate) mod prim;
 
@@ -10,10 +11,12 @@ mod front_lock;
 #[cfg_attr(any(not(target_os = "linux"), all(test, loom)), path = "sync/futex_emulated.rs")]
 mod futex;
 mod helpers;
+mod readiness;
 pub(crate) mod trip;
 
 pub use front_lock::{FrontGuard, FrontLock};
 pub use helpers::{Helpers, SystemHelpers};
+pub use readiness::{Cause, Readiness};
 
 use crate::clock::{Clock, Instant};
 use std::sync::{MutexGuard, PoisonError};

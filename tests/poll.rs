@@ -6,13 +6,17 @@
 #[path = "support/produce.rs"]
 mod produce;
 
+use kafka_producer::config::ProducerConfig;
+use kafka_producer::delivery::DeliveryMode;
 use kafka_producer::error::{RETRIABLE, status};
+use kafka_producer::log::{Level, LogSink};
 use kafka_producer::mock::MockCluster;
-use kafka_producer::producer::{Producer, Timeout};
+use kafka_producer::producer::{Options, Producer, Timeout};
 use produce::{
-    LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, quiet, record,
-    timed, to,
+    Deaf, LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, quiet,
+    record, timed, to,
 };
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -98,6 +102,37 @@ fn after_close_the_rest_is_polled_and_then_closed_is_said() {
     assert_eq!((outcomes.get().len(), polls), (11, 4));
     assert_eq!(outcomes.of(10).status, status::ABORTED);
     assert_settled(&producer);
+}
+
+/// What is logged, by whoever polls.
+#[derive(Default)]
+struct Lines(Mutex<Vec<String>>);
+
+impl LogSink for Lines {
+    fn log(&self, _: Level, _: &'static str, message: String) {
+        self.0.lock().unwrap().push(message);
+    }
+}
+
+/// An event loop hears what is wrong although nothing is delivered.
+#[test]
+fn a_log_line_is_something_to_poll_for() {
+    let nobody = Deaf::new();
+    let lines = Arc::new(Lines::default());
+    let mut config = ProducerConfig::new();
+    config.set("bootstrap.servers", &nobody.address()).unwrap();
+    let options = Options {
+        delivery: DeliveryMode::Poll,
+        log: Some((Level::Warning, Arc::clone(&lines) as _)),
+        ..Options::default()
+    };
+    let producer = Producer::new(&config, options).unwrap();
+    while !lines.0.lock().unwrap().iter().any(|line| line.contains("refused")) {
+        assert!(readable(&producer, PATIENCE), "nobody tells");
+        let mut out = Vec::new();
+        producer.poll(1, NOW, &mut out).unwrap();
+        assert!(out.is_empty());
+    }
 }
 
 #[test]

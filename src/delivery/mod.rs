@@ -9,7 +9,6 @@
 #[cfg(all(test, loom))]
 mod models;
 mod queue;
-mod readiness;
 pub mod reentry;
 
 pub use queue::{DeliveryMode, DeliveryQueue};

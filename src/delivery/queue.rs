@@ -5,7 +5,6 @@
 //! user's runs under it. A batch counts as done for `flush` when its delivery callback has
 //! returned; in poll mode when it waits for the poll.
 
-use super::readiness::Readiness;
 use super::{Delivery, DeliverySink, Failure, Stage, reentry};
 use crate::accumulator::cuts::Cuts;
 use crate::accumulator::front::Partition;
@@ -14,9 +13,9 @@ use crate::clock::{Clock, Instant};
 use crate::defects::{self, Defect};
 use crate::error::{Error, FATAL, MAYBE_PERSISTED, Result, status};
 use crate::log::LogQueue;
-use crate::sync::Signal;
 use crate::sync::prim::{AtomicBool, Mutex, guard};
 use crate::sync::trip::trip;
+use crate::sync::{Cause, Readiness, Signal};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
@@ -45,7 +44,6 @@ pub enum DeliveryMode {
 
 struct State {
     queue: VecDeque<Delivery>,
-    readiness: Option<Readiness>,
     /// Nothing will be pushed any more; the reader drains and ends.
     closed: bool,
     /// Memory or metadata that a `try_send` missed has come: the descriptor is readable once
@@ -59,6 +57,8 @@ pub struct DeliveryQueue {
     /// Who sees every delivery before the user: the interceptors.
     watch: Option<Arc<dyn DeliverySink>>,
     state: Mutex<State>,
+    /// What a polling event loop waits on.
+    readiness: Option<Arc<Readiness>>,
     /// Moves when there is something for the reader, shared with the log's queue.
     signal: Arc<Signal>,
     logs: Option<Arc<LogQueue>>,
@@ -81,19 +81,26 @@ impl DeliveryQueue {
         cuts: Arc<Cuts>,
     ) -> Result<DeliveryQueue> {
         let readiness = match mode {
-            DeliveryMode::Poll => Some(Readiness::new().map_err(|error| {
-                let message = format!(
-                    "no descriptor for producer_poll_fd(): {error}; raise the limit (ulimit -n)"
-                );
-                Error::new(status::INVALID_STATE, message)
-            })?),
+            DeliveryMode::Poll => {
+                let readiness = Readiness::new().map_err(|error| {
+                    let message = format!(
+                        "no descriptor for producer_poll_fd(): {error}; raise the limit (ulimit -n)"
+                    );
+                    Error::new(status::INVALID_STATE, message)
+                })?;
+                Some(Arc::new(readiness))
+            }
             DeliveryMode::None | DeliveryMode::Callback(_) => None,
         };
-        let state = State { queue: VecDeque::new(), readiness, closed: false, nudged: false };
+        if let (Some(readiness), Some(logs)) = (&readiness, &logs) {
+            logs.polled_by(Arc::clone(readiness));
+        }
+        let state = State { queue: VecDeque::new(), closed: false, nudged: false };
         Ok(DeliveryQueue {
             mode,
             watch,
             state: Mutex::new(state),
+            readiness,
             signal,
             logs,
             cuts,
@@ -161,8 +168,8 @@ impl DeliveryQueue {
                     let mut state = guard(&self.state);
                     counter.fetch_add(count, Ordering::Release);
                     state.queue.push_back(delivery);
-                    if let Some(readiness) = &mut state.readiness {
-                        readiness.set(true);
+                    if let Some(readiness) = &self.readiness {
+                        readiness.set(Cause::Deliveries, true);
                     }
                 }
                 self.cuts.completed(cut);
@@ -185,8 +192,8 @@ impl DeliveryQueue {
     pub fn close(&self) {
         let mut state = guard(&self.state);
         state.closed = true;
-        if let Some(readiness) = &mut state.readiness {
-            readiness.set(true);
+        if let Some(readiness) = &self.readiness {
+            readiness.set(Cause::Deliveries, true);
         }
         drop(state);
         self.signal.notify();
@@ -205,8 +212,8 @@ impl DeliveryQueue {
         }
         let mut state = guard(&self.state);
         state.nudged = true;
-        if let Some(readiness) = &mut state.readiness {
-            readiness.set(true);
+        if let Some(readiness) = &self.readiness {
+            readiness.set(Cause::Deliveries, true);
             drop(state);
             self.signal.notify();
         }
@@ -214,7 +221,7 @@ impl DeliveryQueue {
 
     /// The descriptor to wait on, in poll mode.
     pub fn fd(&self) -> Option<RawFd> {
-        guard(&self.state).readiness.as_ref().map(Readiness::fd)
+        self.readiness.as_deref().map(Readiness::fd)
     }
 
     /// Moves up to `capacity` deliveries to `out`; waits until `deadline` for the first. `CLOSED`
@@ -254,8 +261,8 @@ impl DeliveryQueue {
                 out.extend(state.queue.drain(..count));
                 let (more, closed, nudged) = (!state.queue.is_empty(), state.closed, state.nudged);
                 state.nudged = false;
-                if let Some(readiness) = &mut state.readiness {
-                    readiness.set(more || closed);
+                if let Some(readiness) = &self.readiness {
+                    readiness.set(Cause::Deliveries, more || closed);
                 }
                 if count > 0 || nudged || capacity == 0 {
                     return Ok(());
@@ -448,6 +455,7 @@ mod tests {
     use crate::accumulator::batch::Remains;
     use crate::clock::Reading;
     use crate::config::ProducerConfig;
+    use crate::log::{Level, LogSink};
     use crate::record::ProducerRecord;
     use crate::sync::{Wake, lock};
     use std::sync::Mutex;
@@ -479,6 +487,16 @@ mod tests {
         }
     }
 
+    /// What was logged.
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl LogSink for Lines {
+        fn log(&self, _: Level, _: &'static str, message: String) {
+            lock(&self.0).push(message);
+        }
+    }
+
     /// A queue, and fronts that make batches for it.
     struct Bench {
         accumulator: RecordAccumulator,
@@ -488,12 +506,16 @@ mod tests {
 
     impl Bench {
         fn new(mode: DeliveryMode) -> Bench {
+            Bench::logged(mode, None)
+        }
+
+        fn logged(mode: DeliveryMode, logs: Option<Arc<LogQueue>>) -> Bench {
             let mut config = ProducerConfig::new();
             config.set("bootstrap.servers", "nowhere:1").unwrap();
             let settings = config.settings().unwrap();
             let accumulator = RecordAccumulator::for_tests(&settings, Arc::new(Nobody));
             let cuts = Arc::clone(accumulator.cuts());
-            let queue = DeliveryQueue::new(mode, None, None, Arc::default(), cuts).unwrap();
+            let queue = DeliveryQueue::new(mode, None, logs, Arc::default(), cuts).unwrap();
             Bench { accumulator, queue: Arc::new(queue), clock: Clock::system() }
         }
 
@@ -547,7 +569,7 @@ mod tests {
         }
 
         fn readable(&self) -> bool {
-            guard(&self.queue.state).readiness.as_ref().unwrap().is_readable()
+            self.queue.readiness.as_ref().unwrap().is_readable()
         }
     }
 
@@ -572,6 +594,32 @@ mod tests {
             assert!(bench.readable());
             assert_eq!(bench.poll(5).unwrap_err().status, status::CLOSED);
         }
+    }
+
+    #[test]
+    fn the_descriptor_is_readable_while_log_lines_wait() {
+        let lines = Arc::new(Lines::default());
+        let logs = Arc::new(LogQueue::new(Arc::clone(&lines) as _, Arc::default()));
+        let log = |line: &str| logs.log(Level::Warning, "test", line.into());
+        log("before");
+        let bench = Bench::logged(DeliveryMode::Poll, Some(Arc::clone(&logs)));
+        assert!(bench.readable());
+        assert_eq!(bench.poll(5).unwrap(), [0; 0]);
+        assert!(!bench.readable());
+        log("one");
+        log("two");
+        assert!(bench.readable());
+        bench.push(1);
+        assert_eq!(bench.poll(5).unwrap(), [1]);
+        assert!(!bench.readable(), "both are gone");
+        bench.push(2);
+        bench.push(3);
+        log("three");
+        assert_eq!(bench.poll(1).unwrap(), [2]);
+        assert!(bench.readable(), "a delivery is left");
+        assert_eq!(bench.poll(1).unwrap(), [3]);
+        assert!(!bench.readable());
+        assert_eq!(*lock(&lines.0), ["before", "one", "two", "three"]);
     }
 
     #[test]

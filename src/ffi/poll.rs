@@ -37,9 +37,9 @@ pub unsafe extern "C" fn producer_poll(
     }
 }
 
-/// A descriptor that is readable while producer_poll() has something to give or to free; wait on
-/// it, never read or close it. Poll until count < capacity, then wait (edge or level triggered).
-/// -1 if polling is not enabled or the handle is NULL or of another process.
+/// A descriptor that is readable while producer_poll() has something to give, to log or to free;
+/// wait on it, never read or close it. Poll until count < capacity, then wait (edge or level
+/// triggered). -1 if polling is not enabled or the handle is NULL or of another process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn producer_poll_fd(producer: *const producer_t) -> c_int {
     // SAFETY: the header's contract.
