@@ -52,6 +52,20 @@ fn a_topic_that_does_not_exist_times_out_and_says_so() {
     assert_settled(&producer);
 }
 
+/// That the connection to a bootstrap server is closed is no reason to ask who leads what.
+#[test]
+fn leaving_the_bootstrap_servers_asks_nothing() {
+    let cluster = cluster(3, 1);
+    let (producer, _) = producer(&cluster, &[("retry.backoff.ms", "1")]);
+    producer.partitions_for("t", LONG).unwrap();
+    let asked = cluster.request_count(0, METADATA);
+    for tag in 0..20 {
+        producer.send(&record(b"x", tag)).unwrap();
+        producer.flush(LONG).unwrap();
+    }
+    assert_eq!(cluster.request_count(0, METADATA), asked);
+}
+
 #[test]
 fn the_first_record_creates_its_topic() {
     let cluster = MockCluster::new(3).unwrap();

@@ -399,9 +399,10 @@ impl<S: Selectable> Sender<S> {
         self.parts.deliveries.nudge();
     }
 
-    /// A connection is gone, or never came about: whoever it led may have moved.
+    /// A connection is gone, or never came about: whoever it led may have moved. Unless it was
+    /// closed from here: whoever did that has asked for what it needs.
     fn on_disconnected(&mut self, error: &NetworkError) {
-        if error.kind == ErrorKind::Idle {
+        if matches!(error.kind, ErrorKind::Idle | ErrorKind::Disconnected) {
             return;
         }
         self.parts.metadata.disconnected(error.clone().into());
