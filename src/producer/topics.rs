@@ -200,14 +200,11 @@ impl Shared {
             if wait.is_never() {
                 self.deliveries.want_retry();
                 // An answer that came before this was noted nudges nobody.
-                if let TopicState::Known(topic) = self.metadata.try_topic(name, self.clock.now()) {
-                    return Ok(topic);
-                }
-                let message = format!(
-                    "topic {name}: its partitions are not known yet; the request is on its way, \
-                    try again"
-                );
-                return Err(Error::new(status::METADATA_PENDING, message).with(RETRIABLE));
+                return match self.metadata.try_topic(name, self.clock.now()) {
+                    TopicState::Known(topic) => Ok(topic),
+                    TopicState::Failed(error) => Err(error),
+                    TopicState::Pending => Err(pending(name)),
+                };
             }
             wait.check("the topic's metadata")?;
             if !wait.on(self.metadata.signal(), seen, &self.clock) {
@@ -232,4 +229,12 @@ impl Shared {
         };
         Error::new(status::TIMED_OUT, message).with(RETRIABLE)
     }
+}
+
+/// What a call says that may not wait for a topic's partitions.
+fn pending(name: &str) -> Error {
+    let message = format!(
+        "topic {name}: its partitions are not known yet; the request is on its way, try again"
+    );
+    Error::new(status::METADATA_PENDING, message).with(RETRIABLE)
 }
