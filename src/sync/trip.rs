@@ -2,7 +2,7 @@
 //! might do wrong there costs the host nothing and loses no record. Outside of tests [`trip`] is
 //! nothing.
 
-#[cfg(all(test, feature = "mock"))]
+#[cfg(all(test, feature = "mock", not(loom)))]
 pub(crate) use armed::arm;
 #[cfg(test)]
 pub(crate) use armed::trip;
@@ -20,7 +20,7 @@ mod armed {
     static ARMED: Mutex<Vec<(ThreadId, &str)>> = Mutex::new(Vec::new());
 
     /// Has a thread panic, once, when it comes to `place`.
-    #[cfg(feature = "mock")]
+    #[cfg(all(feature = "mock", not(loom)))]
     pub(crate) fn arm(thread: ThreadId, place: &'static str) {
         super::super::lock(&ARMED).push((thread, place));
     }
