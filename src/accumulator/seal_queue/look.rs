@@ -12,6 +12,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// sending it, and for sending it again. Whatever keeps a helper from running, nothing expires for
 /// being compressed that could have gone out as it is.
 pub(super) const SHARE: u32 = 4;
+
 /// What the network thread has to know when it looks at a front.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::accumulator) struct Look {
