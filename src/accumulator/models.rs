@@ -75,6 +75,13 @@ fn append(context: &AppendContext, partition: &Arc<Partition>, tag: u64) {
     assert!(matches!(appended, Ok(Appended::Done { .. })));
 }
 
+/// Records 1 and 2: the second closes the first's batch.
+fn append_two_batches(context: &AppendContext, partition: &Arc<Partition>) {
+    append(context, partition, 1);
+    context.cuts.advance();
+    append(context, partition, 2);
+}
+
 #[test]
 fn loom_lock_excludes_wakes_and_tells() {
     model(4, || {
@@ -141,6 +148,14 @@ fn run_network_thread(context: &AppendContext, poll: &Poll, records: usize) -> V
     }
 }
 
+/// A caller appends two batches, and the network thread takes both, whatever their seals wait for.
+fn two_batches_come_out(context: &Arc<AppendContext>, poll: &Arc<Poll>, partition: Arc<Partition>) {
+    let shared = Arc::clone(context);
+    let caller = thread::spawn(move || append_two_batches(&shared, &partition));
+    assert_eq!(run_network_thread(context, poll, 2), [1, 2]);
+    caller.join().unwrap();
+}
+
 #[test]
 fn loom_no_record_is_left_behind_by_a_sleeping_network_thread() {
     model(4, || {
@@ -181,14 +196,7 @@ fn loom_a_batch_that_is_being_sealed_is_found() {
     model(4, || {
         let poll = Arc::new(Poll::default());
         let context = Arc::new(context(&poll, Duration::ZERO));
-        let (shared, partition) = (Arc::clone(&context), partition(0));
-        let caller = thread::spawn(move || {
-            append(&shared, &partition, 1);
-            shared.cuts.advance();
-            append(&shared, &partition, 2);
-        });
-        assert_eq!(run_network_thread(&context, &poll, 2), [1, 2]);
-        caller.join().unwrap();
+        two_batches_come_out(&context, &poll, partition(0));
         assert_eq!((context.pool.used(), context.cuts.outstanding_upto(u64::MAX)), (0, 0));
     });
 }

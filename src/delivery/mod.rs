@@ -10,6 +10,8 @@
 mod models;
 mod queue;
 pub mod reentry;
+#[cfg(test)]
+mod testing;
 
 pub use queue::{DeliveryMode, DeliveryQueue};
 

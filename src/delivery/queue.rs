@@ -448,25 +448,13 @@ impl LastResort for DeliveryQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Bench;
     use super::*;
-    use crate::accumulator::RecordAccumulator;
-    use crate::accumulator::append::Appended;
-    use crate::accumulator::batch::Alone;
-    use crate::accumulator::batch::Remains;
-    use crate::clock::Reading;
-    use crate::config::ProducerConfig;
     use crate::log::{Level, LogSink};
-    use crate::record::ProducerRecord;
-    use crate::sync::{Wake, lock};
+    use crate::sync::lock;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
-
-    struct Nobody;
-
-    impl Wake for Nobody {
-        fn wake(&self) {}
-    }
 
     /// Notes tags; asks for more inside, and may panic.
     #[derive(Default)]
@@ -497,69 +485,9 @@ mod tests {
         }
     }
 
-    /// A queue, and fronts that make batches for it.
-    struct Bench {
-        accumulator: RecordAccumulator,
-        queue: Arc<DeliveryQueue>,
-        clock: Clock,
-    }
-
     impl Bench {
-        fn new(mode: DeliveryMode) -> Bench {
-            Bench::logged(mode, None)
-        }
-
-        fn logged(mode: DeliveryMode, logs: Option<Arc<LogQueue>>) -> Bench {
-            let mut config = ProducerConfig::new();
-            config.set("bootstrap.servers", "nowhere:1").unwrap();
-            let settings = config.settings().unwrap();
-            let accumulator = RecordAccumulator::for_tests(&settings, Arc::new(Nobody));
-            let cuts = Arc::clone(accumulator.cuts());
-            let queue = DeliveryQueue::new(mode, None, logs, Arc::default(), cuts).unwrap();
-            Bench { accumulator, queue: Arc::new(queue), clock: Clock::system() }
-        }
-
-        fn delivery(&self, tag: u64, status: crate::error::Status, sync_id: u64) -> Delivery {
-            let partition = self.accumulator.add_partition(&"t".into(), 0, 1);
-            let record = ProducerRecord {
-                topic: "t",
-                partition: None,
-                key: None,
-                value: Some(b"value"),
-                headers: &[],
-                timestamp_ms: None,
-                tag,
-                timeout_ms: 0,
-                as_is: false,
-            };
-            let reading = Reading { mono: Instant(1), wall_ms: 0 };
-            let alone = Alone { sync_id, deadline: Instant::NEVER };
-            let appended =
-                self.accumulator.try_append_alone(&partition, &record, reading, alone).unwrap();
-            assert!(matches!(appended, Appended::Done { .. }));
-            let mut batches = Vec::new();
-            assert!(partition.try_purge(&mut batches));
-            let batch = batches.pop().unwrap();
-            Delivery {
-                topic: "t".into(),
-                partition: 0,
-                status,
-                flags: 0,
-                base_offset: 0,
-                append_time_ms: -1,
-                failure: None,
-                remains: Remains::of(batch.body, status != status::OK),
-                cut: batch.cut,
-                sync_id,
-            }
-        }
-
         fn push(&self, tag: u64) {
             self.queue.push(self.delivery(tag, status::OK, 0));
-        }
-
-        fn outstanding(&self) -> u64 {
-            self.accumulator.cuts().outstanding_upto(u64::MAX)
         }
 
         fn poll(&self, capacity: usize) -> Result<Vec<u64>> {

@@ -4,7 +4,7 @@ use super::super::append::AppendContext;
 use super::super::compression::TopicCompression;
 use super::super::front::Partition;
 use super::super::seal_queue::{SealQueue, SealTools};
-use super::{Poll, append, context, model, run_network_thread};
+use super::{Poll, append_two_batches, context, model, two_batches_come_out};
 use crate::clock::{Clock, Instant};
 use crate::log::Logger;
 use crate::protocol::compression::Compression;
@@ -68,14 +68,7 @@ fn loom_a_batch_that_is_being_compressed_is_found_too() {
         let poll = Arc::new(Poll::default());
         let context = Arc::new(context(&poll, Duration::ZERO));
         let (queue, partition) = compressed(&context, Arc::new(ModelHelpers));
-        let shared = Arc::clone(&context);
-        let caller = thread::spawn(move || {
-            append(&shared, &partition, 1);
-            shared.cuts.advance();
-            append(&shared, &partition, 2);
-        });
-        assert_eq!(run_network_thread(&context, &poll, 2), [1, 2]);
-        caller.join().unwrap();
+        two_batches_come_out(&context, &poll, partition);
         queue.close();
         assert!(queue.wait(Instant::NEVER));
         assert_eq!((context.pool.used(), context.cuts.outstanding_upto(u64::MAX)), (0, 0));
@@ -89,9 +82,7 @@ fn loom_a_result_and_a_purge_meet() {
         let poll = Arc::new(Poll::default());
         let context = Arc::new(context(&poll, Duration::from_secs(1)));
         let (queue, partition) = compressed(&context, Arc::new(ModelHelpers));
-        append(&context, &partition, 1);
-        context.cuts.advance();
-        append(&context, &partition, 2);
+        append_two_batches(&context, &partition);
         let mut out = Vec::new();
         while !partition.try_purge(&mut out) {
             thread::yield_now();
@@ -114,11 +105,7 @@ fn loom_nobody_waits_for_a_helper_that_never_was() {
         let context = Arc::new(context(&poll, Duration::from_secs(1)));
         let (queue, partition) = compressed(&context, Arc::new(NoHelpers));
         let (shared, its_own) = (Arc::clone(&context), Arc::clone(&partition));
-        let caller = thread::spawn(move || {
-            append(&shared, &its_own, 1);
-            shared.cuts.advance();
-            append(&shared, &its_own, 2);
-        });
+        let caller = thread::spawn(move || append_two_batches(&shared, &its_own));
         queue.close();
         assert!(queue.wait(Instant::NEVER));
         caller.join().unwrap();
