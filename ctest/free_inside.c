@@ -119,9 +119,8 @@ static void in_a_log_callback(producer_mock_cluster_t *cluster) {
   CHECK_STATUS(PRODUCER_OK,
                producer_config_set_log_callback(config, PRODUCER_LOG_DEBUG, on_line, &state));
   producer_t *producer = start(config);
-  size_t count;
-  CHECK_OK(producer_partitions_for(producer, producer_str("first"), NULL, 0, 30000, &count,
-                                   &error));
+  producer_record_t record = {.topic = producer_str("first")};
+  CHECK_OK(producer_send_sync(producer, &record, LONG_MS, &(producer_receipt_t){0}, &error));
   /* The end of the connection makes a line, if no other one comes before. */
   atomic_store(&state.to_free, (uintptr_t)producer);
   CHECK_STATUS(PRODUCER_OK, producer_mock_cluster_set_broker(cluster, 1, false, false, 0, 0));
