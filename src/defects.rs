@@ -107,13 +107,13 @@ mod switch {
     }
 
     /// This thread's defect.
-    #[cfg(feature = "mock")]
+    #[cfg(all(feature = "mock", not(loom)))]
     pub(crate) fn switched() -> Option<Defect> {
         SWITCHED.get()
     }
 
     /// Gives this thread a defect, or none.
-    #[cfg(feature = "mock")]
+    #[cfg(all(feature = "mock", not(loom)))]
     pub(crate) fn set(defect: Option<Defect>) {
         SWITCHED.set(defect);
     }

@@ -126,7 +126,7 @@ pub(crate) mod notified {
     }
 
     /// Since the last call, by this thread.
-    #[cfg(feature = "mock")]
+    #[cfg(all(feature = "mock", not(loom)))]
     pub(crate) fn take() -> u64 {
         COUNT.take()
     }
