@@ -18,21 +18,13 @@ use super::slab::Slab;
 use super::testing::{ms, partition, reading, record};
 use super::ticket::{Ticket, Waiting};
 use crate::clock::{Clock, Instant};
-use crate::sync::prim::{AtomicBool, Condvar, Mutex, Ordering, guard};
+use crate::sync::prim::{AtomicBool, Condvar, Mutex, Ordering, guard, model};
 use crate::sync::{FrontLock, Latch, Wake};
 use loom::thread;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::time::Duration;
-
-/// Tries every order in which threads are interrupted at most so often.
-fn model(interruptions: usize, run: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(interruptions);
-    builder.max_branches = 20_000;
-    builder.check(run);
-}
 
 /// A poll that nothing but a wake ends.
 #[derive(Default)]

@@ -6,16 +6,9 @@ use super::{Delivery, DeliveryMode, DeliverySink};
 use crate::clock::{Clock, Instant};
 use crate::error::status;
 use crate::sync::lock;
+use crate::sync::prim::model;
 use loom::thread;
 use std::sync::{Arc, Mutex};
-
-/// Tries every order in which threads are interrupted at most so often.
-fn model(interruptions: usize, run: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(interruptions);
-    builder.max_branches = 20_000;
-    builder.check(run);
-}
 
 /// A callback that notes tags.
 #[derive(Default)]

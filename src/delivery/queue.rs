@@ -168,9 +168,7 @@ impl DeliveryQueue {
                     let mut state = guard(&self.state);
                     counter.fetch_add(count, Ordering::Release);
                     state.queue.push_back(delivery);
-                    if let Some(readiness) = &self.readiness {
-                        readiness.set(Cause::Deliveries, true);
-                    }
+                    self.tell(true);
                 }
                 self.cuts.completed(cut);
                 self.signal.notify();
@@ -192,11 +190,16 @@ impl DeliveryQueue {
     pub fn close(&self) {
         let mut state = guard(&self.state);
         state.closed = true;
-        if let Some(readiness) = &self.readiness {
-            readiness.set(Cause::Deliveries, true);
-        }
+        self.tell(true);
         drop(state);
         self.signal.notify();
+    }
+
+    /// Tells an event loop whether there is something to poll for; under the lock of `state`.
+    fn tell(&self, there: bool) {
+        if let Some(readiness) = &self.readiness {
+            readiness.set(Cause::Deliveries, there);
+        }
     }
 
     /// A `try_send` was refused for lack of memory or metadata: the next [`DeliveryQueue::nudge`]
@@ -212,8 +215,8 @@ impl DeliveryQueue {
         }
         let mut state = guard(&self.state);
         state.nudged = true;
-        if let Some(readiness) = &self.readiness {
-            readiness.set(Cause::Deliveries, true);
+        if self.is_polled() {
+            self.tell(true);
             drop(state);
             self.signal.notify();
         }
@@ -261,9 +264,7 @@ impl DeliveryQueue {
                 out.extend(state.queue.drain(..count));
                 let (more, closed, nudged) = (!state.queue.is_empty(), state.closed, state.nudged);
                 state.nudged = false;
-                if let Some(readiness) = &self.readiness {
-                    readiness.set(Cause::Deliveries, more || closed);
-                }
+                self.tell(more || closed);
                 if count > 0 || nudged || capacity == 0 {
                     return Ok(());
                 }

@@ -21,6 +21,15 @@ mod choice {
 
 pub(crate) use choice::*;
 
+/// Tries every order in which a model's threads are interrupted at most so often.
+#[cfg(all(test, loom))]
+pub(crate) fn model(interruptions: usize, run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(interruptions);
+    builder.max_branches = 20_000;
+    builder.check(run);
+}
+
 /// A mutex guard whatever happened to the last holder: a panic is reported by who caught it, not by
 /// who comes next.
 pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
