@@ -13,7 +13,7 @@ use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::record::ProducerRecord;
 use produce::{
     Gate, LONG, Outcomes, PRODUCE, assert_settled, cluster, config, eventually, handed_over,
-    lateness, polled, producer, quiet, record, to,
+    lateness, polled, producer, record, to,
 };
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -45,7 +45,6 @@ impl Stuck {
             producer.send(&to(partition, b"x", partition as u64)).unwrap();
         }
         producer.flush(LONG).unwrap();
-        quiet(&producer);
         fault(&cluster);
         for partition in 0..2 {
             producer.send(&to(partition, b"x", 10 + partition as u64)).unwrap();

@@ -12,8 +12,7 @@ use kafka_producer::error::{MAYBE_PERSISTED, RETRIABLE, status};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::Timeout;
 use produce::{
-    LONG, Outcomes, PRODUCE, cluster, eventually, given_time, producer, quiet, record, so, timed,
-    to,
+    LONG, Outcomes, PRODUCE, cluster, eventually, given_time, producer, record, so, timed, to,
 };
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -59,7 +58,6 @@ impl Bench {
             bench.producer.flush(LONG).unwrap();
             bench.outcomes.get().values().all(|outcome| outcome.status == status::OK)
         });
-        quiet(&bench.producer);
         bench
     }
 

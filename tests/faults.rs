@@ -11,7 +11,7 @@ use kafka_producer::error::{MAYBE_PERSISTED, RETRIABLE, status};
 use kafka_producer::mock::CUT_AFTER_WRITE;
 use produce::{
     LONG, PATIENCE, PRODUCE, assert_order, assert_settled, cluster, eventually, given_time,
-    let_pass, producer, quiet, record, so, timed, to,
+    let_pass, producer, record, so, timed, to,
 };
 use std::time::Duration;
 
@@ -74,7 +74,6 @@ fn what_expires_in_flight_may_be_written_and_is_reported_once() {
         producer.send(&record(&0_u64.to_be_bytes(), 0)).unwrap();
         producer.flush(LONG).unwrap();
         so(outcomes.of(0).status == 0, "the first one expired")?;
-        quiet(&producer);
         // The first attempt is refused; the second one is not answered, and may take longer.
         cluster.set_broker(1, true, false, 300_000, 0).unwrap();
         cluster.push_errors(PRODUCE, &[19]).unwrap();
@@ -196,7 +195,6 @@ fn a_slow_broker_gets_several_requests_at_once() {
         producer.send(&to(partition, b"x", partition as u64)).unwrap();
         producer.flush(LONG).unwrap();
     }
-    quiet(&producer);
     cluster.set_broker(1, true, false, 300_000, 0).unwrap();
     // None is answered before the last one has come.
     for partition in 0..5 {

@@ -12,7 +12,7 @@ use kafka_producer::producer::{Options, Producer, Timeout};
 use kafka_producer::sync::Signal;
 use produce::{
     Gate, LONG, PATIENCE, PRODUCE, assert_settled, cluster, config, eventually, given_time,
-    handed_over, producer, quiet, record, so, timed, to,
+    handed_over, producer, record, so, timed, to,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -168,7 +168,6 @@ fn close_counts_what_it_aborts_and_says_what_may_be_written() {
     let (producer, outcomes) = producer(&cluster, LINGERING);
     producer.send(&to(0, b"x", 0)).unwrap();
     producer.flush(LONG).unwrap();
-    quiet(&producer);
     cluster.set_broker(1, true, false, 300_000, 0).unwrap();
     producer.send(&to(0, b"in flight", 1)).unwrap();
     let _ = producer.flush(Timeout::After(Duration::ZERO));

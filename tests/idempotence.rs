@@ -14,7 +14,7 @@ use kafka_producer::producer::Producer;
 use kafka_producer::record::ProducerRecord;
 use produce::{
     LONG, Outcomes, PRODUCE, assert_places, assert_settled, cluster, eventually, given_time,
-    let_pass, logged, producer, quiet, so, timed, to,
+    let_pass, logged, producer, so, timed, to,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,7 +211,6 @@ fn known(cluster: &MockCluster, settings: &[(&str, &str)]) -> (Producer, Arc<Out
     send(&producer, 0, 0..1);
     producer.flush(LONG).unwrap();
     assert_eq!(outcomes.of(0).status, status::OK);
-    quiet(&producer);
     (producer, outcomes)
 }
 
@@ -236,7 +235,6 @@ fn short_lived_and_known(
     producer.flush(LONG).unwrap();
     so(outcomes.of(0).status == status::OK, "the first one expired")?;
     so(log(cluster, 0) == [0], "the first one was sent twice")?;
-    quiet(&producer);
     Ok((producer, outcomes))
 }
 

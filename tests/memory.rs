@@ -9,7 +9,7 @@ use kafka_producer::error::{RETRIABLE, status};
 use kafka_producer::producer::{Options, Producer, Timeout};
 use produce::{
     Gate, LONG, PATIENCE, assert_settled, cluster, config, eventually, handed_over, let_pass,
-    producer, quiet, record, timed, to,
+    producer, record, timed, to,
 };
 use std::sync::Arc;
 use std::thread;
@@ -80,7 +80,7 @@ fn a_frozen_broker_does_not_make_the_others_linger() {
 fn a_broker_that_takes_nothing_ends_in_buffer_full_after_max_block_ms() {
     let cluster = cluster(1, 1);
     let (producer, _) = producer(&cluster, &[TIGHT, &[("max.block.ms", "200")]].concat());
-    quiet(&producer);
+    producer.partitions_for("t", LONG).unwrap();
     producer.send(&record(b"x", 0)).unwrap();
     producer.flush(LONG).unwrap();
     cluster.set_broker(1, true, true, 0, 0).unwrap();
@@ -121,7 +121,7 @@ fn whoever_gets_no_memory_is_told_which_broker_holds_it() {
         });
         full.unwrap()
     };
-    quiet(&producer);
+    producer.partitions_for("t", LONG).unwrap();
     producer.send(&to(1, &value, 0)).unwrap();
     producer.flush(LONG).unwrap();
     cluster.set_broker(2, true, true, 0, 0).unwrap();

@@ -12,7 +12,7 @@ use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::Producer;
 use produce::{
     LONG, Outcomes, PRODUCE, assert_order, assert_places, assert_settled, cluster, eventually,
-    logged, producer, quiet, to,
+    logged, producer, to,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +77,6 @@ fn five_batches(
     let (producer, outcomes) = producer(&cluster, &[&small, settings].concat());
     producer.send(&to(0, &0_u64.to_be_bytes(), 0)).unwrap();
     producer.flush(LONG).unwrap();
-    quiet(&producer);
     let before = cluster.request_count(0, PRODUCE);
     cluster.set_broker(1, true, false, latency_ms, 0).unwrap();
     let value = [7; 600];

@@ -13,8 +13,8 @@ use kafka_producer::log::{Level, LogSink};
 use kafka_producer::mock::MockCluster;
 use kafka_producer::producer::{Options, Producer, Timeout};
 use produce::{
-    Deaf, LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, quiet,
-    record, timed, to,
+    Deaf, LONG, Outcomes, PATIENCE, assert_settled, cluster, eventually, let_pass, polled, record,
+    timed, to,
 };
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -283,7 +283,7 @@ fn who_waits_in_vain_beside_a_frozen_broker_learns_of_unpolled_deliveries() {
         ("request.timeout.ms", "30000"),
     ];
     let producer = polled(&cluster, &settings);
-    quiet(&producer);
+    producer.partitions_for("t", LONG).unwrap();
     producer.send(&to(1, b"x", 0)).unwrap();
     producer.flush(LONG).unwrap();
     cluster.set_broker(2, true, true, 0, 0).unwrap();

@@ -11,7 +11,7 @@ use kafka_producer::mock::{CUT_AFTER_WRITE, MockCluster};
 use kafka_producer::producer::Producer;
 use kafka_producer::record::ProducerRecord;
 use produce::{
-    LONG, Outcomes, PRODUCE, assert_settled, cluster, eventually, let_pass, producer, quiet, to,
+    LONG, Outcomes, PRODUCE, assert_settled, cluster, eventually, let_pass, producer, to,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,7 +106,6 @@ fn what_is_in_flight_stays() {
     let (producer, outcomes) = producer(&cluster, &settings);
     producer.send(&to(0, b"x", 0)).unwrap();
     producer.flush(LONG).unwrap();
-    quiet(&producer);
     cluster.set_broker(1, true, false, 300_000, 0).unwrap();
     producer.send(&to(0, b"x", 1)).unwrap();
     eventually("it is sent", || cluster.request_count(1, PRODUCE) == 2);

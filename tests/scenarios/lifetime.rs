@@ -3,7 +3,7 @@
 
 use crate::produce::{
     LONG, PRODUCE, assert_settled, cluster, config, eventually, given_time, let_pass, producer,
-    quiet, record, so, to,
+    record, so, to,
 };
 use crate::proxied::proxied;
 use crate::{Gated, QUICK, assert_intact, labelled, of};
@@ -115,7 +115,6 @@ fn s3_too_large_as_the_answer_to_a_batch_that_has_expired() {
         let (producer, outcomes) = producer(&cluster, &[QUICK, &times].concat());
         producer.send(&record(b"x", 0)).unwrap();
         producer.flush(LONG).unwrap();
-        quiet(&producer);
         // The first attempt is refused, the second one is under way at the end.
         cluster.set_broker(1, true, false, 300_000, 0).unwrap();
         cluster.push_errors(PRODUCE, &[19, 10]).unwrap();

@@ -3,8 +3,8 @@
 
 use crate::QUICK;
 use crate::produce::{
-    LONG, PRODUCE, assert_order, assert_settled, eventually, given_time, let_pass, quiet, record,
-    so, timed, to,
+    LONG, PRODUCE, assert_order, assert_settled, eventually, given_time, let_pass, record, so,
+    timed, to,
 };
 use crate::proxied::{Proxied, proxied};
 use kafka_producer::error::status;
@@ -136,7 +136,6 @@ fn s62_a_connection_that_died_in_silence_is_replaced_once() {
         // That died in silence are listed as well.
         let mut dead = 0;
         for round in 1..=2_u64 {
-            quiet(&producer);
             let listed = || behind.connections(1).into_iter().map(|connection| connection.id);
             eventually("one is left", || listed().filter(|id| *id > dead).count() == 1);
             let accepted = behind.cluster.accepted_count(1);
@@ -302,7 +301,6 @@ fn s67_what_is_in_flight_when_throttling_begins_gets_its_time_too() {
         for partition in 0..2 {
             producer.send_sync(&to(partition, &numbered(0), 0), LONG).unwrap();
         }
-        quiet(&producer);
         let produced = || behind.cluster.request_count(1, PRODUCE);
         let (accepted, asked) = (behind.cluster.accepted_count(1), produced());
         // The first answer comes soon and throttles, the second one after a request's time.

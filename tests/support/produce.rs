@@ -240,12 +240,6 @@ pub fn to(partition: i32, value: &[u8], tag: u64) -> ProducerRecord<'_> {
     ProducerRecord { partition: Some(partition), ..record(value, tag) }
 }
 
-/// Has the producer ask for the cluster whatever it was about to ask, so that no question of its
-/// own is among the requests that come now.
-pub fn quiet(producer: &Producer) {
-    producer.partitions_for("t", LONG).unwrap();
-}
-
 /// Waits until something is so.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let (clock, never) = (Clock::system(), Signal::default());
